@@ -1,0 +1,157 @@
+"""How the behaviour tests run: every one on stock asyncio and on mioloop.
+
+Owns the `--loop` option, the fixtures that make loops, and the checks around each test: no
+unexpected report to the exception handler, no descriptor and no thread left behind. Time-outs and
+warnings as errors are set in `pyproject.toml`; a coroutine gets half of that time, so that it is
+cancelled, and says where it waited, before the test is ended.
+
+Rules: a test that asyncio fails is a wrong test, so only tests that take `mioloop_only` may ask for
+more than asyncio does. An `async def` test takes the `loop` fixture and runs on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import support
+from processes import Certificate, Script
+
+COROUTINE_TIMEOUT = 30
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=["both", *support.LOOPS],
+        default="both",
+        help="the event loop to test: both (default), asyncio or mioloop",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop_name" not in metafunc.fixturenames:
+        return
+    chosen = metafunc.config.getoption("--loop")
+    names = list(support.LOOPS) if chosen == "both" else [chosen]
+    if "mioloop_only" in metafunc.fixturenames:
+        names = ["mioloop"] if chosen != "asyncio" else []
+    metafunc.parametrize("loop_name", names, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run an `async def` test on the loop of its `loop` fixture."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    loop = pyfuncitem.funcargs["loop"]
+    names = inspect.signature(pyfuncitem.obj).parameters
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+
+    async def bounded() -> None:
+        async with asyncio.timeout(COROUTINE_TIMEOUT):
+            await pyfuncitem.obj(**arguments)
+
+    loop.run_until_complete(bounded())
+    return True
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a descriptor or a thread behind."""
+    gc.collect()
+    descriptors = support.open_descriptors()
+    threads = support.thread_ids()
+    yield
+    gc.collect()
+    support.wait_until(lambda: support.thread_ids() <= threads)
+    left = support.open_descriptors()
+    leaked = {fd: what for fd, what in left.items() if fd not in descriptors}
+    assert not leaked, f"descriptors left open: {leaked}"
+    extra = support.thread_ids() - threads
+    assert not extra, f"threads left running: {extra}"
+
+
+@pytest.fixture
+def mioloop_only() -> None:
+    """Mark a test of what mioloop promises beyond asyncio: it does not run on asyncio."""
+
+
+@pytest.fixture
+def loop_factory(loop_name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """The callable that makes a loop of the kind under test, as `asyncio.Runner` wants it."""
+    try:
+        return support.factory_of(loop_name)
+    except ImportError as error:
+        pytest.fail(
+            f"mioloop cannot be imported by {sys.executable} ({error!r}): "
+            "install it first, or test the tests alone with --loop asyncio",
+            pytrace=False,
+        )
+
+
+@pytest.fixture
+def new_loop(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> Iterator[Callable[[], asyncio.AbstractEventLoop]]:
+    """Make loops; those that the test leaves open are finished and closed after it."""
+    made: list[asyncio.AbstractEventLoop] = []
+
+    def make() -> asyncio.AbstractEventLoop:
+        made.append(loop_factory())
+        return made[-1]
+
+    yield make
+    for loop in made:
+        support.finish(loop)
+    made.clear()
+
+
+@pytest.fixture
+def reports() -> Iterator[support.Reports]:
+    """What the loop told its exception handler. A test takes what it expects; the rest fails it."""
+    reports = support.Reports()
+    yield reports
+    unexpected = [(context["message"], context.get("exception")) for context in reports.take()]
+    assert not unexpected, f"unexpected reports to the exception handler: {unexpected}"
+
+
+@pytest.fixture
+def loop(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], reports: support.Reports
+) -> Iterator[asyncio.AbstractEventLoop]:
+    """One open loop whose reports are collected in `reports`."""
+    loop = new_loop()
+    loop.set_exception_handler(reports)
+    yield loop
+    support.finish(loop)
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of stream socket, for what must hold for both."""
+    return request.param
+
+
+@pytest.fixture
+def script(loop_name: str, loop_factory: object) -> Iterator[Script]:
+    """Run a piece of Python in its own process, with `new_loop` defined to make the loop."""
+    runner = Script(loop_name)
+    yield runner
+    runner.finish()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """A self-signed certificate for localhost and 127.0.0.1."""
+    folder = tmp_path_factory.mktemp("certificate")
+    try:
+        return Certificate.make(os.fspath(folder))
+    except FileNotFoundError:
+        pytest.skip("the openssl command, which makes the certificate, is not here")
