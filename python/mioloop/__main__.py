@@ -1,0 +1,68 @@
+"""The command line: `python -m mioloop run|info|bench`.
+
+Owns the choice of the command and the usage text.
+
+Rules: a command's module is imported when that command is asked for, so that `run` starts fast and
+`bench` may need packages that the others do without.
+"""
+
+from __future__ import annotations
+
+import sys
+
+USAGE = """\
+usage: python -m mioloop COMMAND ...
+
+  run SCRIPT [ARGS]      run a Python program with mioloop as its event loop;
+  run -m MODULE [ARGS]   everything else is as `python` itself would have it
+  run -c CODE [ARGS]
+  info [--json]          print versions, platform and build facts for a bug report
+  bench [OPTIONS]        compare event loops on this machine (bench --help says more)
+
+  -h, --help             print this text
+  -V, --version          print mioloop's version
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after `python -m mioloop`.
+
+    Returns:
+        The exit status: 0 success, 1 the command failed, 2 wrong usage.
+
+    Raises:
+        BaseException: whatever the program of `run` lets escape, SystemExit included.
+    """
+    match argv:
+        case ["run", *rest]:
+            from mioloop import _command_run
+
+            return _command_run.main(rest)
+        case ["info", *rest]:
+            from mioloop import _command_info
+
+            return _command_info.main(rest)
+        case ["bench", *rest]:
+            from mioloop import bench
+
+            return bench.main(rest)
+        case ["-h" | "--help"]:
+            sys.stdout.write(USAGE)
+            return 0
+        case ["-V" | "--version"]:
+            import mioloop
+
+            sys.stdout.write(f"mioloop {mioloop.__version__}\n")
+            return 0
+        case _:
+            sys.stderr.write(USAGE)
+            return 2
+
+
+if __name__ == "__main__":
+    # A program that `run` brought to its end leaves as `python` does, without a SystemExit.
+    if status := main(sys.argv[1:]):
+        sys.exit(status)
