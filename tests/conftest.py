@@ -118,8 +118,8 @@ def reports() -> Iterator[support.Reports]:
     """What the loop told its exception handler. A test takes what it expects; the rest fails it."""
     reports = support.Reports()
     yield reports
-    unexpected = [(context["message"], context.get("exception")) for context in reports.take()]
-    assert not unexpected, f"unexpected reports to the exception handler: {unexpected}"
+    seen = [(context["message"], context.get("exception")) for context in reports.take()]
+    assert not seen, f"{len(seen)} unexpected reports to the exception handler: {seen[:3]}"
 
 
 @pytest.fixture

@@ -104,13 +104,14 @@ def payload(size: int, seed: int = 1) -> bytes:
 
 
 class Reports:
-    """An exception handler that keeps what it is told."""
+    """An exception handler that keeps what it is told, the first hundred of it."""
 
     def __init__(self) -> None:
         self.contexts: list[Context] = []
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
-        self.contexts.append(context)
+        if len(self.contexts) < 100:
+            self.contexts.append(context)
 
     def take(self) -> list[Context]:
         """The contexts so far; forgets them."""
@@ -122,6 +123,32 @@ class Reports:
         taken = self.take()
         assert len(taken) == 1, f"expected one report: {taken}"
         return taken[0]
+
+
+class Counter:
+    """A callback that counts its calls, does an action, and can be waited for."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, action: Callable[[], object] = lambda: None
+    ) -> None:
+        self.loop = loop
+        self.action = action
+        self.calls = 0
+        self.waited: dict[int, asyncio.Future[None]] = {}
+
+    def __call__(self, *arguments: object) -> None:
+        self.calls += 1
+        self.arguments = arguments
+        self.action()
+        future = self.waited.pop(self.calls, None)
+        if future is not None:
+            future.set_result(None)
+
+    async def at(self, calls: int) -> None:
+        """Wait until it was called that many times."""
+        if self.calls < calls:
+            self.waited[calls] = self.loop.create_future()
+            await self.waited[calls]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,0 +1,368 @@
+"""Loops and threads: call_soon_threadsafe, executors, wrong-thread checks, several loops."""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import functools
+import sys
+import threading
+import time
+
+import pytest
+
+import support
+
+WRONG_THREAD = "Non-thread-safe operation invoked on an event loop other than the current one"
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+def in_thread(function, *arguments):
+    """Call a function in a thread of its own and give back what it returns or raises."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+# call_soon_threadsafe --------------------------------------------------------------------------
+
+
+def test_wakes_a_sleeping_loop(loop):
+    """The loop has nothing else to wake up for, and every wake-up counts."""
+    left = 200
+    sleeping = threading.Semaphore(0)
+
+    def woken():
+        nonlocal left
+        left -= 1
+        if left:
+            sleeping.release()
+        else:
+            loop.stop()
+
+    def wake():
+        for _ in range(200):
+            sleeping.acquire()
+            loop.call_soon_threadsafe(woken)
+
+    thread = threading.Thread(target=wake)
+    thread.start()
+    sleeping.release()
+    loop.run_forever()
+    thread.join()
+    assert left == 0
+
+
+def test_many_producers_each_in_order(loop):
+    ran = [[] for _ in range(4)]
+
+    def produce(index):
+        for number in range(5000):
+            loop.call_soon_threadsafe(ran[index].append, number)
+        loop.call_soon_threadsafe(ended, index)
+
+    def ended(index):
+        if all(len(one) == 5000 for one in ran):
+            loop.stop()
+
+    threads = [threading.Thread(target=produce, args=[index]) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    loop.run_forever()
+    for thread in threads:
+        thread.join()
+    assert ran == [list(range(5000))] * 4
+
+
+def test_before_running(loop):
+    ran = []
+    in_thread(loop.call_soon_threadsafe, ran.append, 1)
+    loop.call_soon_threadsafe(ran.append, 2)
+    support.spin(loop)
+    assert ran == [1, 2]
+
+
+def test_the_context_of_the_caller(loop):
+    seen = []
+    given = contextvars.copy_context()
+    given.run(variable.set, "given")
+
+    def call():
+        variable.set("thread")
+        loop.call_soon_threadsafe(lambda: seen.append(variable.get()))
+        loop.call_soon_threadsafe(lambda: seen.append(variable.get()), context=given)
+
+    in_thread(call)
+    support.spin(loop)
+    assert seen == ["thread", "given"]
+
+
+def test_cancelling_before_it_ran(loop):
+    ran = []
+    handle = in_thread(loop.call_soon_threadsafe, ran.append, 1)
+    handle.cancel()
+    support.spin(loop)
+    assert ran == []
+
+
+def test_on_a_closed_loop(loop):
+    loop.close()
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+        in_thread(loop.call_soon_threadsafe, int)
+
+
+def test_closing_races_with_producers(new_loop):
+    """Producers get RuntimeError at worst."""
+    for _ in range(50):
+        loop = new_loop()
+        outcomes = []
+
+        def produce(loop=loop, outcomes=outcomes):
+            while True:
+                outcomes.append(support.outcome(lambda: loop.call_soon_threadsafe(int)))
+                if outcomes[-1][0] is not None:
+                    return
+
+        thread = threading.Thread(target=produce)
+        thread.start()
+        support.spin(loop, 5)
+        loop.close()
+        thread.join()
+        assert outcomes[-1] == (RuntimeError, "Event loop is closed")
+
+
+def test_stopped_by_another_thread(loop):
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=[loop.stop])
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+
+
+async def test_a_sleeping_loop_lets_other_threads_run(loop):
+    counted = []
+
+    def count():
+        counted.extend(range(100_000))
+        loop.call_soon_threadsafe(finished.set_result, None)
+
+    finished = loop.create_future()
+    thread = threading.Thread(target=count)
+    thread.start()
+    await finished
+    thread.join()
+    assert len(counted) == 100_000
+
+
+async def test_a_thread_that_keeps_the_interpreter_busy(loop):
+    """The loop goes on beside it, at the interpreter's switch interval at worst."""
+    going = True
+
+    def spin():
+        while going:
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+    finally:
+        going = False
+        thread.join()
+
+
+# Executors -------------------------------------------------------------------------------------
+
+
+async def test_run_in_executor(loop):
+    assert await loop.run_in_executor(None, int, "5") == 5
+    assert await loop.run_in_executor(None, functools.partial(int, "11", base=2)) == 3
+    with pytest.raises(ValueError, match="invalid literal"):
+        await loop.run_in_executor(None, int, "x")
+    here = threading.get_ident()
+    assert await loop.run_in_executor(None, threading.get_ident) != here
+
+
+async def test_many_in_the_executor(loop):
+    calls = [loop.run_in_executor(None, lambda number=number: number) for number in range(500)]
+    assert await asyncio.gather(*calls) == list(range(500))
+
+
+async def test_the_future_of_an_executor(loop):
+    future = loop.run_in_executor(None, int)
+    assert isinstance(future, asyncio.Future)
+    assert future.get_loop() is loop
+    assert await future == 0
+
+
+async def test_threads_of_the_executor(loop):
+    names = {await loop.run_in_executor(None, lambda: threading.current_thread().name)}
+    assert all(name.startswith("asyncio_") for name in names)
+
+
+async def test_an_executor_of_ones_own(loop):
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="mine") as pool:
+        name = await loop.run_in_executor(pool, lambda: threading.current_thread().name)
+        assert name.startswith("mine")
+        loop.set_default_executor(pool)
+        name = await loop.run_in_executor(None, lambda: threading.current_thread().name)
+        assert name.startswith("mine")
+
+
+def test_only_thread_pools_are_default_executors(loop):
+    with pytest.raises(TypeError, match=r"^executor must be ThreadPoolExecutor instance$"):
+        loop.set_default_executor(object())
+
+
+async def test_to_thread(loop):
+    variable.set("task")
+    assert await asyncio.to_thread(variable.get) == "task"
+    assert await asyncio.to_thread(dict, a=1) == {"a": 1}
+
+
+async def test_cancelling_waits_for_nothing(loop):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        go_on.wait()
+
+    future = loop.run_in_executor(None, work)
+    try:
+        begun.wait()
+        future.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await future
+    finally:
+        go_on.set()
+
+
+async def test_after_the_executor_was_shut_down(loop):
+    assert await loop.run_in_executor(None, int) == 0
+    await loop.shutdown_default_executor()
+    with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
+        loop.run_in_executor(None, int)
+
+
+async def test_shutting_down_waits_for_what_runs(loop):
+    ended = []
+    future = loop.run_in_executor(None, lambda: (time.sleep(0.05), ended.append(1)))
+    await loop.shutdown_default_executor()
+    assert ended == [1]
+    await future
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="3.12.1 never times out, 3.11 cannot")
+async def test_shutting_down_has_an_end(loop):
+    go_on = threading.Event()
+    future = loop.run_in_executor(None, go_on.wait)
+    try:
+        with pytest.warns(RuntimeWarning, match="joining its threads within 0.01 seconds"):
+            await loop.shutdown_default_executor(0.01)
+    finally:
+        go_on.set()
+    assert await future
+
+
+def test_no_executor_on_a_closed_loop(loop):
+    loop.close()
+    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
+        loop.run_in_executor(None, int)
+
+
+# The wrong thread ------------------------------------------------------------------------------
+
+CALLS = {
+    "call_soon": lambda loop: loop.call_soon(int),
+    "call_later": lambda loop: loop.call_later(0, int),
+    "call_at": lambda loop: loop.call_at(0, int),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_wrong_thread_in_debug_mode(loop, call):
+    async def main():
+        found = await loop.run_in_executor(None, support.outcome, lambda: call(loop))
+        assert found == (RuntimeError, WRONG_THREAD)
+        assert support.outcome(lambda: call(loop)) == (None, "")
+
+    loop.set_debug(True)
+    loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_any_thread_may_prepare_a_loop_that_does_not_run(loop, call):
+    loop.set_debug(True)
+    in_thread(call, loop)
+    support.spin(loop)
+
+
+async def test_the_right_call_from_the_wrong_thread_in_debug_mode(loop):
+    loop.set_debug(True)
+    finished = loop.create_future()
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=[finished.set_result, None])
+    thread.start()
+    await finished
+    thread.join()
+
+
+# Several loops ---------------------------------------------------------------------------------
+
+
+def test_made_run_and_closed_in_different_threads(new_loop):
+    loop = in_thread(new_loop)
+    assert in_thread(loop.run_until_complete, asyncio.sleep(0, 5)) == 5
+    assert loop.run_until_complete(asyncio.sleep(0, 6)) == 6
+    in_thread(loop.close)
+    assert loop.is_closed()
+
+
+def test_not_from_two_threads_at_once(loop):
+    async def main():
+        found = await loop.run_in_executor(None, support.outcome, loop.run_forever)
+        assert found == (RuntimeError, "This event loop is already running")
+
+    loop.run_until_complete(main())
+
+
+def test_a_loop_beside_a_loop(new_loop):
+    """Two loops in two threads talk by sockets and by each other's call_soon_threadsafe."""
+    loops = [new_loop(), new_loop()]
+    sockets = support.socket_pair("unix")
+    data = support.payload(1_000_000)
+
+    async def send():
+        transport, protocol = await loops[0].create_connection(support.Recorder, sock=sockets[0])
+        transport.write(data)
+        asked = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 5), loops[1])
+        assert await asyncio.wrap_future(asked) == 5
+        transport.write_eof()
+        await protocol.wait_event("lost")
+
+    async def receive():
+        _, protocol = await loops[1].create_connection(support.Recorder, sock=sockets[1])
+        await protocol.wait_event("lost")
+        assert protocol.data == data
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        receiver = pool.submit(loops[1].run_until_complete, receive())
+        pool.submit(loops[0].run_until_complete, send()).result()
+        receiver.result()
+
+
+def test_loops_in_many_threads(new_loop):
+    async def work():
+        total = 0
+        for number in range(200):
+            total += await asyncio.sleep(0, number)
+        return total
+
+    def body():
+        loop = new_loop()
+        try:
+            return loop.run_until_complete(work())
+        finally:
+            loop.close()
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        calls = [pool.submit(body) for _ in range(64)]
+        assert [call.result() for call in calls] == [19900] * 64
