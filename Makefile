@@ -23,10 +23,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := -m pip install --quiet
 MATURIN := maturin>=1.9.4,<2
 
-# The tests' wheel is optimised, but not for minutes: no whole-program pass over the crates.
-QUICK := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-	CARGO_PROFILE_RELEASE_DEBUG=none
-
 # cargo's own steps build without libpython, which many Pythons do not have as a library. It also
 # proves that what cargo tests needs no interpreter: a test that reaches one does not link.
 RUST_ENV = PYO3_BUILD_EXTENSION_MODULE=1 PYO3_PYTHON="$(abspath $(VENV))/bin/python"
@@ -75,7 +71,7 @@ install: has-python has-cargo
 	$(VENV)/bin/python $(PIP_INSTALL) '$(MATURIN)'
 	$(call heading,the wheel)
 	rm -rf target/wheels/$(notdir $(VENV))
-	$(QUICK) $(VENV)/bin/maturin build --release --interpreter $(VENV)/bin/python \
+	$(VENV)/bin/maturin build --profile dev-release --interpreter $(VENV)/bin/python \
 		--out target/wheels/$(notdir $(VENV))
 	$(call heading,installing it with what the tests need)
 	$(VENV)/bin/python $(PIP_INSTALL) --force-reinstall --no-deps target/wheels/$(notdir $(VENV))/*.whl
