@@ -115,7 +115,7 @@ class Child:
         telling = [
             line
             for line in lines
-            if "panicked" in line or re.match(r"(Timeout |[\w.]*(Error|Exception)\b)", line)
+            if "panicked" in line or re.match(r"Timeout |[\w.]*(Error|Exception)(:|$)", line)
         ]
         return (telling or lines or [""])[-1][:_REASON_WIDTH]
 
