@@ -1,0 +1,247 @@
+"""The loop class: the engine in Rust under asyncio's own `BaseEventLoop`.
+
+`_core.Loop` stands first in the method order and is the machine: ready queue, timers, poller,
+transports. `BaseEventLoop` is the rest: `create_server`, happy eyeballs, `start_tls`, executors and
+so on, as the running Python has them. This module is the seam between the two, and owns nothing
+else.
+
+Rules: nothing here is called more often than once per connection. What is wanted of asyncio's
+selector loops, the siblings of this class, is borrowed by name. Every private name of CPython that
+is used here is listed in `tests/test_seam.py`. Nothing in asyncio is ever changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import sys
+import warnings
+import weakref
+from asyncio import constants, sslproto, unix_events
+from asyncio.log import logger
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any
+
+from mioloop import _core
+from mioloop._signals import SignalHandlers
+
+_Selector: Any = asyncio.SelectorEventLoop
+_HAS_CONTEXTS = sys.version_info >= (3, 14)
+
+
+class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
+    """An asyncio event loop with its engine in Rust.
+
+    Has the whole interface of `asyncio.AbstractEventLoop`; behaves as `asyncio.SelectorEventLoop`,
+    but for the differences that the documentation lists.
+
+    Raises:
+        OSError: the system gives no descriptor for the poller.
+    """
+
+    def __init__(self) -> None:
+        asyncio.BaseEventLoop.__init__(self)
+        self._signal_handlers = {}
+        self._listeners: dict[int, _core.Listener] = {}
+        # Borrowed transports (datagrams) register here; asyncio's Unix servers there.
+        self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._unix_server_sockets: dict[socket.socket, int] = {}
+        if _HAS_CONTEXTS:
+            # Before Python 3.14 the policy has the child watcher.
+            self._watcher = _new_child_watcher()
+
+    def close(self) -> None:
+        """Close the loop: what is queued is dropped, signal handlers are removed.
+
+        Matches `asyncio.loop.close`. Closing a closed loop does nothing.
+
+        Raises:
+            RuntimeError: the loop is running.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if not sys.is_finalizing():
+            self._remove_all_signal_handlers()
+        elif self._signal_handlers:
+            warnings.warn(
+                f"Closing the loop {self!r} on interpreter shutdown stage, "
+                "skipping signal handlers removal",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            self._signal_handlers.clear()
+        asyncio.BaseEventLoop.close(self)
+        self._listeners.clear()
+        self._close_core()
+
+    # --- transports -------------------------------------------------------------------------
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: Context | None = None,
+    ) -> _core.StreamTransport:
+        self._ensure_fd_no_transport(sock)
+        return _core.StreamTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext | None,
+        waiter: asyncio.Future[Any] | None = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Context | None = None,
+    ) -> Any:
+        self._ensure_fd_no_transport(rawsock)
+        ssl_protocol: Any = sslproto.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,  # type: ignore[arg-type]
+            server_side,
+            server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
+        return ssl_protocol._app_transport
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        sslcontext: ssl.SSLContext | None = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = constants.SSL_HANDSHAKE_TIMEOUT,
+        ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
+        context: Context | None = None,
+    ) -> None:
+        def accept_tls(conn: socket.socket, peername: Any, conn_context: Context | None) -> None:
+            keywords = {"context": conn_context} if _HAS_CONTEXTS else {}
+            accepted = self._accept_connection2(
+                protocol_factory,
+                conn,
+                {"peername": peername},
+                sslcontext,
+                server,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
+                **keywords,
+            )
+            self.create_task(accepted, **keywords)
+
+        callback = accept_tls if sslcontext is not None else None
+        listener = _core.Listener(self, sock, protocol_factory, server, backlog, callback, context)
+        listener.start()
+        self._listeners[sock.fileno()] = listener
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        inode = self._unix_server_sockets.pop(sock, None)
+        path = None if inode is None else sock.getsockname()
+        listener = self._listeners.pop(sock.fileno(), None)
+        if listener is not None:
+            listener.stop()
+        sock.close()
+        if path is None:
+            return
+        try:
+            if os.stat(path).st_ino == inode:
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            logger.error("Unable to clean up listening UNIX socket %r: %s", path, exc)
+
+    def _ensure_fd_no_transport(self, fd: Any) -> None:
+        number = fd
+        if not isinstance(number, int):
+            try:
+                number = int(number.fileno())
+            except (AttributeError, TypeError, ValueError):
+                # This code matches selectors._fileobj_to_fd function.
+                raise ValueError(f"Invalid file object: {fd!r}") from None
+        transport = self._transport_of(number)
+        if transport is None:
+            transport = self._transports.get(number)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {fd!r} is used by transport {transport!r}")
+
+    async def _sendfile_native(
+        self, transp: _core.StreamTransport, file: Any, offset: int, count: int | None
+    ) -> int:
+        is_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        try:
+            # The transport's own descriptor is registered for the transport: a second one waits.
+            with transp._sock.dup() as sock:
+                sock.setblocking(False)
+                return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            if is_reading:
+                transp.resume_reading()
+
+    # --- borrowed from asyncio's selector loops, by name ------------------------------------
+
+    _accept_connection2 = _Selector._accept_connection2
+    _make_datagram_transport = _Selector._make_datagram_transport
+    _make_read_pipe_transport = _Selector._make_read_pipe_transport
+    _make_write_pipe_transport = _Selector._make_write_pipe_transport
+    _make_subprocess_transport = _Selector._make_subprocess_transport
+    _child_watcher_callback = _Selector._child_watcher_callback
+
+    create_unix_connection = _Selector.create_unix_connection
+    create_unix_server = _Selector.create_unix_server
+
+    sock_recv = _Selector.sock_recv
+    sock_recv_into = _Selector.sock_recv_into
+    sock_recvfrom = _Selector.sock_recvfrom
+    sock_recvfrom_into = _Selector.sock_recvfrom_into
+    sock_sendall = _Selector.sock_sendall
+    sock_sendto = _Selector.sock_sendto
+    sock_connect = _Selector.sock_connect
+    sock_accept = _Selector.sock_accept
+    _sock_recv = _Selector._sock_recv
+    _sock_recv_into = _Selector._sock_recv_into
+    _sock_recvfrom = _Selector._sock_recvfrom
+    _sock_recvfrom_into = _Selector._sock_recvfrom_into
+    _sock_sendall = _Selector._sock_sendall
+    _sock_sendto = _Selector._sock_sendto
+    _sock_connect = _Selector._sock_connect
+    _sock_connect_cb = _Selector._sock_connect_cb
+    _sock_accept = _Selector._sock_accept
+    _sock_read_done = _Selector._sock_read_done
+    _sock_write_done = _Selector._sock_write_done
+
+    _sock_sendfile_native = _Selector._sock_sendfile_native
+    _sock_sendfile_native_impl = _Selector._sock_sendfile_native_impl
+    _sock_sendfile_update_filepos = _Selector._sock_sendfile_update_filepos
+    _sock_add_cancellation_callback = _Selector._sock_add_cancellation_callback
+
+
+def _new_child_watcher() -> Any:
+    """The watcher that asyncio's own loop would make."""
+    events: Any = unix_events
+    if events.can_use_pidfd():
+        return events._PidfdChildWatcher()
+    return events._ThreadedChildWatcher()

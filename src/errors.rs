@@ -1,0 +1,49 @@
+//! Errors on their way to Python, and the small conversions that reports need.
+//!
+//! The only place where an [`std::io::Error`] becomes an `OSError`: always with errno and the system's text, so that
+//! Python picks the subclass (`ConnectionResetError`, `PermissionError`, ...).
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use std::io;
+
+/// The OSError of a system call's error.
+pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => {
+            let text = py
+                .import("os")
+                .and_then(|os| os.call_method1("strerror", (number,)));
+            text.map_or_else(
+                |failure| failure,
+                |text| PyOSError::new_err((number, text.unbind())),
+            )
+        }
+        None => PyOSError::new_err(error.to_string()),
+    }
+}
+
+/// The repr of an object, or a stand-in if it has none that works.
+pub(crate) fn repr(object: &Bound<'_, PyAny>) -> String {
+    object.repr().map_or_else(
+        |_| "<object without repr>".to_owned(),
+        |text| text.to_string(),
+    )
+}
+
+/// Nanoseconds as Python's clock gives them: seconds.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Python's time.monotonic() rounds in the same way"
+)]
+pub(crate) fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+/// A path of the file system as `os.fsdecode` gives it.
+pub(crate) fn path<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    use std::os::unix::ffi::OsStrExt;
+    Ok(std::ffi::OsStr::from_bytes(path)
+        .into_pyobject(py)?
+        .into_any())
+}

@@ -1,0 +1,418 @@
+//! Handles: scheduled callbacks, as `call_soon()` and `call_later()` give them out.
+//!
+//! Owns the callback, its arguments and its context until the handle is run or cancelled. A handle that nobody but the
+//! loop has seen the last of is used again ([`Handle::renew`]): most programs throw away what `call_soon()` answers.
+//!
+//! In debug mode the loop schedules asyncio's own handles instead of these: they bring source tracebacks.
+
+use super::Loop;
+use crate::py::call::Args;
+use crate::py::cell::OwnerCell;
+use crate::py::names;
+use pyo3::basic::CompareOp;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+/// What both kinds of handle hold. The callback is None before its first use, and from cancellation on.
+#[derive(Debug)]
+pub(crate) struct Callback {
+    function: Option<Py<PyAny>>,
+    args: Args,
+    context: Option<Py<PyAny>>,
+    is_cancelled: bool,
+}
+
+/// What a run of a handle needs, in references of its own: the callback may cancel the handle that it runs from.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) function: Py<PyAny>,
+    pub(crate) args: Args,
+    pub(crate) context: Py<PyAny>,
+}
+
+impl Call {
+    #[inline]
+    pub(crate) fn drop_ref(self, py: Python<'_>) {
+        self.function.drop_ref(py);
+        self.args.drop_ref(py);
+        self.context.drop_ref(py);
+    }
+}
+
+impl Callback {
+    const EMPTY: Self = Self {
+        function: None,
+        args: Args::NONE,
+        context: None,
+        is_cancelled: false,
+    };
+
+    #[inline]
+    fn new(call: Call) -> Self {
+        Self {
+            function: Some(call.function),
+            args: call.args,
+            context: Some(call.context),
+            is_cancelled: false,
+        }
+    }
+
+    /// New references to what is to be called; None if cancelled.
+    #[inline]
+    fn call(&self, py: Python<'_>) -> Option<Call> {
+        Some(Call {
+            function: self.function.as_ref()?.clone_ref(py),
+            args: self.args.clone_ref(py),
+            context: self.context.as_ref()?.clone_ref(py),
+        })
+    }
+
+    /// The references themselves: the handle is not looked at again before it is renewed.
+    #[inline]
+    fn take(&mut self) -> Option<Call> {
+        Some(Call {
+            function: self.function.take()?,
+            args: std::mem::replace(&mut self.args, Args::NONE),
+            context: self.context.take()?,
+        })
+    }
+
+    fn cancel(&mut self) -> (Option<Py<PyAny>>, Args) {
+        self.is_cancelled = true;
+        (
+            self.function.take(),
+            std::mem::replace(&mut self.args, Args::NONE),
+        )
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.function)?;
+        visit.call(&self.context)?;
+        if let Args::Tuple(args) = &self.args {
+            visit.call(args)?;
+        }
+        self.args.iter().try_for_each(|arg| visit.call(arg))
+    }
+}
+
+/// A cell with a [`Callback`], and the methods of `asyncio.Handle` on it.
+#[derive(Debug)]
+struct CallbackCell(OwnerCell<Callback>);
+
+impl CallbackCell {
+    fn new(call: Call) -> Self {
+        Self(OwnerCell::new(Callback::new(call)))
+    }
+
+    /// False: it was cancelled before.
+    fn cancel(&self, py: Python<'_>) -> bool {
+        let was_cancelled = self.0.with(py, |callback| callback.is_cancelled);
+        // What the callback held dies here, outside the cell.
+        drop(self.0.with(py, Callback::cancel));
+        !was_cancelled
+    }
+
+    #[inline]
+    fn is_cancelled(&self, py: Python<'_>) -> bool {
+        self.0.with(py, |callback| callback.is_cancelled)
+    }
+
+    fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.0.with(py, |callback| {
+            callback
+                .function
+                .as_ref()
+                .map(|function| function.clone_ref(py))
+        })
+    }
+
+    fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let args = self.0.with(py, |callback| {
+            (!callback.is_cancelled).then(|| callback.args.clone_ref(py))
+        });
+        args.map(|args| args.to_tuple(py)).transpose()
+    }
+
+    fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.0.with(py, |callback| {
+            callback
+                .context
+                .as_ref()
+                .map(|context| context.clone_ref(py))
+        })
+    }
+
+    /// `<Handle when=... callback>`, as `asyncio.Handle.__repr__`.
+    fn repr(&self, py: Python<'_>, class: &str, when: Option<f64>) -> PyResult<String> {
+        let mut parts = vec![class.to_owned()];
+        if self.is_cancelled(py) {
+            parts.push("cancelled".to_owned());
+        }
+        if let Some(when) = when {
+            parts.push(format!("when={}", when.into_pyobject(py)?.repr()?));
+        }
+        if let (Some(function), Some(args)) = (self.function(py), self.args(py)?) {
+            parts.push(format_callback(py, &function, &args)?);
+        }
+        Ok(format!("<{}>", parts.join(" ")))
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0
+            .try_with(|callback| callback.traverse(visit))
+            .unwrap_or(Ok(()))
+    }
+
+    fn clear(&self) {
+        drop(
+            self.0
+                .try_with(|callback| std::mem::replace(callback, Callback::EMPTY)),
+        );
+    }
+}
+
+/// The text of a callback in asyncio's messages.
+pub(crate) fn format_callback(
+    py: Python<'_>,
+    function: &Py<PyAny>,
+    args: &Bound<'_, PyTuple>,
+) -> PyResult<String> {
+    names::FORMAT_CALLBACK
+        .get(py)?
+        .call1((function, args))?
+        .extract()
+}
+
+/// A callback that `call_soon()` or `call_soon_threadsafe()` scheduled; matches `asyncio.Handle`.
+#[pyclass(frozen, weakref, module = "mioloop._core")]
+#[derive(Debug)]
+pub(crate) struct Handle {
+    callback: CallbackCell,
+}
+
+impl Handle {
+    pub(crate) fn new(call: Call) -> Self {
+        Self {
+            callback: CallbackCell::new(call),
+        }
+    }
+
+    /// Makes a handle that was emptied by [`Self::take`] a new one.
+    #[inline]
+    pub(crate) fn renew(&self, py: Python<'_>, call: Call) {
+        // The emptied callback holds no reference: dropping it in the cell runs nothing.
+        self.callback
+            .0
+            .with(py, |callback| *callback = Callback::new(call));
+    }
+
+    /// See [`Callback::call`].
+    #[inline]
+    pub(crate) fn call(&self, py: Python<'_>) -> Option<Call> {
+        self.callback.0.with(py, |callback| callback.call(py))
+    }
+
+    /// See [`Callback::take`].
+    #[inline]
+    pub(crate) fn take(&self, py: Python<'_>) -> Option<Call> {
+        self.callback.0.with(py, Callback::take)
+    }
+
+    pub(crate) fn cancel_now(&self, py: Python<'_>) {
+        self.callback.cancel(py);
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// Cancels the callback; it will not run.
+    fn cancel(&self, py: Python<'_>) {
+        self.callback.cancel(py);
+    }
+
+    /// Whether the callback was cancelled.
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.callback.is_cancelled(py)
+    }
+
+    /// The contextvars.Context in which the callback runs.
+    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.callback.context(py)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        self.callback.repr(py, "Handle", None)
+    }
+
+    #[getter]
+    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.callback.function(py)
+    }
+
+    #[getter]
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.callback.args(py)
+    }
+
+    #[getter]
+    fn _cancelled(&self, py: Python<'_>) -> bool {
+        self.callback.is_cancelled(py)
+    }
+
+    /// `isinstance(handle, asyncio.Handle)` holds.
+    #[getter]
+    fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        names::HANDLE.get(py).cloned()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.callback.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.callback.clear();
+    }
+}
+
+/// A callback that `call_later()` or `call_at()` scheduled; matches `asyncio.TimerHandle`.
+#[pyclass(frozen, weakref, module = "mioloop._core")]
+#[derive(Debug)]
+pub(crate) struct TimerHandle {
+    callback: CallbackCell,
+    /// Seconds on the loop's clock, exactly as the caller gave them.
+    when: f64,
+    /// Where the handle waits, to be told of a cancellation.
+    owner: Py<Loop>,
+}
+
+impl TimerHandle {
+    pub(crate) fn new(call: Call, when: f64, owner: Py<Loop>) -> Self {
+        Self {
+            callback: CallbackCell::new(call),
+            when,
+            owner,
+        }
+    }
+
+    /// See [`Callback::call`].
+    #[inline]
+    pub(crate) fn call(&self, py: Python<'_>) -> Option<Call> {
+        self.callback.0.with(py, |callback| callback.call(py))
+    }
+
+    #[inline]
+    pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {
+        self.callback.is_cancelled(py)
+    }
+
+    fn equals(&self, py: Python<'_>, other: &Self) -> PyResult<bool> {
+        #[expect(
+            clippy::float_cmp,
+            reason = "asyncio compares the two times as they are"
+        )]
+        if self.when != other.when || self.is_cancelled(py) != other.is_cancelled(py) {
+            return Ok(false);
+        }
+        let same_function = self
+            .callback
+            .function(py)
+            .into_pyobject(py)?
+            .eq(other.callback.function(py))?;
+        Ok(same_function
+            && self
+                .callback
+                .args(py)?
+                .into_pyobject(py)?
+                .eq(other.callback.args(py)?)?)
+    }
+}
+
+#[pymethods]
+impl TimerHandle {
+    /// Cancels the callback; it will not run.
+    fn cancel(&self, py: Python<'_>) {
+        if self.callback.cancel(py) {
+            self.owner.get().timer_cancelled(py);
+        }
+    }
+
+    /// Whether the callback was cancelled.
+    fn cancelled(&self, py: Python<'_>) -> bool {
+        self.callback.is_cancelled(py)
+    }
+
+    /// The contextvars.Context in which the callback runs.
+    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.callback.context(py)
+    }
+
+    /// The time for which the callback is scheduled, in seconds on the clock of loop.time().
+    fn when(&self) -> f64 {
+        self.when
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        self.callback.repr(py, "TimerHandle", Some(self.when))
+    }
+
+    fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
+        self.when.into_pyobject(py)?.hash()
+    }
+
+    fn __richcmp__(
+        &self,
+        py: Python<'_>,
+        other: &Bound<'_, PyAny>,
+        operation: CompareOp,
+    ) -> PyResult<Py<PyAny>> {
+        let Ok(other) = other.cast::<Self>() else {
+            return Ok(py.NotImplemented());
+        };
+        let other = other.get();
+        let answer = match operation {
+            CompareOp::Lt => self.when < other.when,
+            CompareOp::Le => self.when < other.when || self.equals(py, other)?,
+            CompareOp::Gt => self.when > other.when,
+            CompareOp::Ge => self.when > other.when || self.equals(py, other)?,
+            CompareOp::Eq => self.equals(py, other)?,
+            CompareOp::Ne => !self.equals(py, other)?,
+        };
+        Ok(answer.into_pyobject(py)?.to_owned().into_any().unbind())
+    }
+
+    #[getter]
+    fn _callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.callback.function(py)
+    }
+
+    #[getter]
+    fn _args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        self.callback.args(py)
+    }
+
+    #[getter]
+    fn _cancelled(&self, py: Python<'_>) -> bool {
+        self.callback.is_cancelled(py)
+    }
+
+    #[getter]
+    fn _when(&self) -> f64 {
+        self.when
+    }
+
+    /// `isinstance(handle, asyncio.TimerHandle)` holds.
+    #[getter]
+    fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        names::TIMER_HANDLE.get(py).cloned()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)?;
+        self.callback.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.callback.clear();
+    }
+}

@@ -1,0 +1,383 @@
+//! The event loop: its Python surface, as one list of short methods. The work is done in the submodules.
+//!
+//! [`Loop`] is the first base class of `mioloop.Loop`; `asyncio.BaseEventLoop`, the second one, brings everything that
+//! is not listed here. State that both look at lives here: `_debug`, `_closed`, `_stopping`, `_thread_id` and
+//! `_task_factory` are data descriptors, so that the inherited code's reads and writes land in Rust.
+
+pub(crate) mod core;
+pub(crate) mod handle;
+pub(crate) mod run;
+mod schedule;
+pub(crate) mod source;
+mod tasks;
+pub(crate) mod watch;
+
+use self::core::{Owned, Runnable, Turns};
+use crate::errors;
+use crate::py::cell::OwnerCell;
+use crate::py::{method, names, object};
+use crate::reactor::inbox::Inbox;
+use crate::reactor::poller::Poller;
+use crate::sys::clock;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple, PyType};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use watch::Direction;
+
+/// What any thread may use of a loop: the poller's registry and waker, and the inbox.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) poller: Poller,
+    pub(crate) inbox: Inbox<Runnable>,
+}
+
+/// The engine of an event loop: the first base class of mioloop.Loop.
+#[pyclass(subclass, frozen, module = "mioloop._core")]
+#[derive(Debug)]
+pub(crate) struct Loop {
+    pub(crate) owned: OwnerCell<Owned>,
+    /// None once the loop is closed.
+    shared: OwnerCell<Option<Arc<Shared>>>,
+    task_factory: OwnerCell<Option<Py<PyAny>>>,
+    /// Some while the loop does not run.
+    turns: OwnerCell<Option<Box<Turns>>>,
+    is_debug: AtomicBool,
+    is_closed: AtomicBool,
+    is_stopping: AtomicBool,
+    /// `threading.get_ident()` of the thread that runs the loop; 0 while it does not run.
+    thread: AtomicU64,
+}
+
+impl Loop {
+    #[inline]
+    pub(crate) fn is_debug(&self) -> bool {
+        self.is_debug.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// asyncio's error for calls on a closed loop.
+    #[inline]
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shared(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
+        self.shared_or_closed(py)
+            .ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
+    }
+
+    pub(crate) fn shared_or_closed(&self, py: Python<'_>) -> Option<Arc<Shared>> {
+        self.shared.with(py, |shared| shared.clone())
+    }
+
+    /// Queues something for the next turn, from any thread that is attached.
+    #[inline]
+    pub(crate) fn make_ready(&self, py: Python<'_>, runnable: Runnable) {
+        self.owned.with(py, |owned| owned.ready.push_back(runnable));
+    }
+
+    /// Whether the caller is on the thread that runs the loop, or the loop does not run.
+    #[inline]
+    fn is_owner(&self) -> bool {
+        let thread = self.thread.load(Ordering::Relaxed);
+        thread == 0 || thread == object::thread_ident()
+    }
+
+    /// Whether the loop runs, on this thread: there is a turn to end.
+    #[inline]
+    pub(crate) fn is_running_here(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) == object::thread_ident()
+    }
+
+    /// The checks of `BaseEventLoop._check_running`.
+    fn check_not_running(&self, py: Python<'_>) -> PyResult<()> {
+        if self.thread.load(Ordering::Relaxed) != 0 {
+            return Err(PyRuntimeError::new_err(
+                "This event loop is already running",
+            ));
+        }
+        if !names::GET_RUNNING_LOOP.get(py)?.call0()?.is_none() {
+            return Err(PyRuntimeError::new_err(
+                "Cannot run the event loop while another loop is running",
+            ));
+        }
+        Ok(())
+    }
+
+    fn run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let shared = slf.get().shared(slf.py())?;
+        let core = slf.get();
+        // Its buffers serve one run after the other.
+        let mut turns = core
+            .turns
+            .with(slf.py(), Option::take)
+            .unwrap_or_else(|| Box::new(Turns::new()));
+        core.begin_turns(slf.py());
+        let outcome = loop {
+            let outcome = Self::turn(slf, &shared, &mut turns);
+            if outcome.is_err() || core.is_stopping() {
+                break outcome;
+            }
+        };
+        core.turns.with(slf.py(), |place| *place = Some(turns));
+        outcome
+    }
+}
+
+#[pymethods]
+impl Loop {
+    #[new]
+    #[pyo3(signature = (*_args, **_keywords))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _keywords: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        let poller = Poller::new().map_err(|error| errors::os_error(py, &error))?;
+        Ok(Self {
+            owned: OwnerCell::new(Owned::default()),
+            shared: OwnerCell::new(Some(Arc::new(Shared {
+                poller,
+                inbox: Inbox::new(),
+            }))),
+            task_factory: OwnerCell::new(None),
+            turns: OwnerCell::new(None),
+            is_debug: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            thread: AtomicU64::new(0),
+        })
+    }
+
+    /// Runs until stop() is called; matches BaseEventLoop.run_forever.
+    fn run_forever(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get();
+        core.check_open()?;
+        core.check_not_running(py)?;
+        let track = intern!(py, "_set_coroutine_origin_tracking");
+        slf.call_method1(track, (core.is_debug(),))?;
+        let hooks = names::GET_ASYNCGEN_HOOKS.get(py)?.call0()?;
+        let first_iteration = slf.getattr(intern!(py, "_asyncgen_firstiter_hook"))?;
+        let finalizer = slf.getattr(intern!(py, "_asyncgen_finalizer_hook"))?;
+        core.thread.store(object::thread_ident(), Ordering::Relaxed);
+        names::SET_ASYNCGEN_HOOKS
+            .get(py)?
+            .call1((first_iteration, finalizer))?;
+        names::SET_RUNNING_LOOP.get(py)?.call1((slf,))?;
+        let outcome = Self::run_turns(slf);
+        core.is_stopping.store(false, Ordering::Relaxed);
+        core.thread.store(0, Ordering::Relaxed);
+        let cleaned = names::SET_RUNNING_LOOP
+            .get(py)?
+            .call1((py.None(),))
+            .map(drop);
+        let cleaned = cleaned.and(slf.call_method1(track, (false,)).map(drop));
+        let hooks = hooks.cast_into::<PyTuple>()?;
+        let cleaned = cleaned.and(names::SET_ASYNCGEN_HOOKS.get(py)?.call1(hooks).map(drop));
+        outcome.and(cleaned)
+    }
+
+    /// Stops the loop at the end of its current turn, or its next one.
+    fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the loop is running.
+    fn is_running(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the loop is closed.
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether debug mode is on.
+    fn get_debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    /// The loop's clock in seconds: time.monotonic().
+    fn time(&self) -> f64 {
+        errors::seconds(clock::monotonic())
+    }
+
+    /// A Future of this loop; matches BaseEventLoop.create_future.
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        tasks::create_future(slf)
+    }
+
+    /// Removes a reader; True if there was one. `fd` is a descriptor or an object with fileno().
+    fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        slf.call_method1(intern!(slf.py(), "_ensure_fd_no_transport"), (fd,))?;
+        slf.get()
+            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Read)
+    }
+
+    /// Removes a writer; True if there was one. `fd` is a descriptor or an object with fileno().
+    fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        slf.call_method1(intern!(slf.py(), "_ensure_fd_no_transport"), (fd,))?;
+        slf.get()
+            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Write)
+    }
+
+    fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        slf.get()
+            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Read)
+    }
+
+    fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
+        slf.get()
+            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Write)
+    }
+
+    /// The transport of ours that owns a descriptor, or None.
+    fn _transport_of(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
+        self.owned.with(py, |owned| {
+            let token = owned.token_of(fd)?;
+            match owned.get_mut(token)? {
+                core::Registered::Source(source) => Some(source.to_object(py)),
+                core::Registered::Watch(_) => None,
+            }
+        })
+    }
+
+    /// The poller's own descriptor; -1 once the loop is closed.
+    fn _poller_fileno(&self, py: Python<'_>) -> RawFd {
+        self.shared_or_closed(py)
+            .map_or(-1, |shared| shared.poller.as_raw_fd())
+    }
+
+    /// Queues one of asyncio's own handles.
+    fn _add_callback(&self, py: Python<'_>, handle: Py<PyAny>) {
+        self.make_ready(py, Runnable::Foreign(handle));
+    }
+
+    fn _add_callback_signalsafe(&self, py: Python<'_>, handle: Py<PyAny>) -> PyResult<()> {
+        self.make_ready(py, Runnable::Foreign(handle));
+        self._write_to_self(py)
+    }
+
+    /// Wakes the loop, from any thread.
+    fn _write_to_self(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(shared) = self.shared_or_closed(py) else {
+            return Ok(());
+        };
+        shared
+            .poller
+            .wake()
+            .map_err(|error| errors::os_error(py, &error))
+    }
+
+    /// Called by asyncio's own TimerHandle.cancel.
+    fn _timer_handle_cancelled(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
+        if handle.getattr(intern!(py, "_scheduled"))?.is_truthy()? {
+            self.timer_cancelled(py);
+        }
+        Ok(())
+    }
+
+    /// Drops what is queued and registered, and closes the poller.
+    fn _close_core(&self, py: Python<'_>) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        // Everything dies here, outside the cells.
+        drop(self.owned.with(py, std::mem::take));
+        drop(self.shared.with(py, Option::take));
+    }
+
+    #[getter(_debug)]
+    fn shown_debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    #[setter(_debug)]
+    fn store_debug(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.is_debug.store(value.is_truthy()?, Ordering::Relaxed);
+        Ok(())
+    }
+
+    #[getter(_closed)]
+    fn shown_closed(&self) -> bool {
+        self.is_closed()
+    }
+
+    #[setter(_closed)]
+    fn store_closed(&self, value: bool) {
+        self.is_closed.store(value, Ordering::Relaxed);
+    }
+
+    #[getter(_stopping)]
+    fn shown_stopping(&self) -> bool {
+        self.is_stopping()
+    }
+
+    #[setter(_stopping)]
+    fn store_stopping(&self, value: bool) {
+        self.is_stopping.store(value, Ordering::Relaxed);
+    }
+
+    #[getter(_thread_id)]
+    fn shown_thread_id(&self) -> Option<u64> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)
+    }
+
+    #[setter(_thread_id)]
+    fn store_thread_id(&self, value: Option<u64>) {
+        self.thread.store(value.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    #[getter(_task_factory)]
+    fn shown_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.task_factory.with(py, |factory| {
+            factory.as_ref().map(|factory| factory.clone_ref(py))
+        })
+    }
+
+    #[setter(_task_factory)]
+    fn store_task_factory(&self, py: Python<'_>, value: Option<Py<PyAny>>) {
+        drop(
+            self.task_factory
+                .with(py, |factory| std::mem::replace(factory, value)),
+        );
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.owned
+            .try_with(|owned| owned.traverse(&visit))
+            .unwrap_or(Ok(()))?;
+        self.task_factory
+            .try_with(|factory| visit.call(&*factory))
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        drop(self.owned.try_with(std::mem::take));
+        drop(self.task_factory.try_with(Option::take));
+    }
+}
+
+/// Puts the hot methods on the class.
+pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    method::define::<schedule::CallSoon>(class)?;
+    method::define::<schedule::CallSoonThreadsafe>(class)?;
+    method::define::<schedule::CallLater>(class)?;
+    method::define::<schedule::CallAt>(class)?;
+    method::define::<schedule::AddReader>(class)?;
+    method::define::<schedule::AddWriter>(class)?;
+    method::define::<schedule::PrivateAddReader>(class)?;
+    method::define::<schedule::PrivateAddWriter>(class)?;
+    method::define::<tasks::CreateTask>(class)
+}

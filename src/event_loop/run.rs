@@ -1,0 +1,221 @@
+//! Running one runnable: the call, its context, and what becomes of an exception.
+//!
+//! Owns nothing. `SystemExit` and `KeyboardInterrupt` leave the loop; every other exception goes to the loop's
+//! exception handler with asyncio's text (`Handle._run`).
+
+use super::Loop;
+use super::core::{POOL, Runnable, Scratch, error_context};
+use super::handle::{Call, Handle, TimerHandle, format_callback};
+use super::source::{Event, Source};
+use crate::errors;
+use crate::py::context::Entered;
+use crate::py::{names, object};
+use crate::sys::clock;
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// The loop while it runs a batch.
+pub(crate) struct Run<'a, 'py> {
+    pub(crate) core: &'a Bound<'py, Loop>,
+    pub(crate) entered: &'a mut Entered,
+    pub(crate) scratch: &'a mut Scratch,
+}
+
+impl<'py> Run<'_, 'py> {
+    #[inline]
+    pub(crate) fn run(&mut self, runnable: Runnable) -> PyResult<()> {
+        if self.core.get().is_debug() {
+            self.run_watched(runnable)
+        } else {
+            self.run_plainly(runnable)
+        }
+    }
+
+    #[inline]
+    fn run_plainly(&mut self, runnable: Runnable) -> PyResult<()> {
+        match runnable {
+            Runnable::Handle(handle) => self.run_handle(handle),
+            Runnable::Timer(timer) => self.run_timer(&timer),
+            Runnable::Foreign(handle) => self.run_foreign(handle.bind(self.core.py())),
+            Runnable::Event(source, event) => self.run_event(&source, event),
+            Runnable::Rearm(token) => {
+                self.core.get().rearm(self.core.py(), token);
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn run_event(&mut self, source: &Source, event: Event) -> PyResult<()> {
+        match source.on_event(self, event) {
+            Err(error) if !is_exit(self.core.py(), &error) => self.report_event(&error, source),
+            outcome => outcome,
+        }
+    }
+
+    #[cold]
+    fn report_event(&mut self, error: &PyErr, source: &Source) -> PyResult<()> {
+        let py = self.core.py();
+        let text = errors::repr(source.to_object(py).bind(py));
+        let context = error_context(py, &format!("Exception in callback of {text}"), error)?;
+        self.call_exception_handler(&context)
+    }
+
+    #[inline]
+    fn run_handle(&mut self, handle: Py<Handle>) -> PyResult<()> {
+        let py = self.core.py();
+        if !object::is_unshared(py, &handle) {
+            return match handle.get().call(py) {
+                Some(call) => self
+                    .call(&call, |_, _| Ok(handle.clone_ref(py).into_any()))
+                    .map(|()| call.drop_ref(py)),
+                None => Ok(()),
+            };
+        }
+        // Nobody else can see the handle: its parts are taken without new references, and it is used again.
+        if let Some(call) = handle.get().take(py) {
+            let outcome = self.call(&call, |py, call| {
+                let call = Call {
+                    function: call.function.clone_ref(py),
+                    args: call.args.clone_ref(py),
+                    context: call.context.clone_ref(py),
+                };
+                Ok(Py::new(py, Handle::new(call))?.into_any())
+            });
+            call.drop_ref(py);
+            outcome?;
+        }
+        if object::is_unshared(py, &handle) {
+            let rest = self.core.get().owned.with(py, |owned| {
+                if owned.pool.len() < POOL {
+                    owned.pool.push(handle);
+                    return None;
+                }
+                Some(handle)
+            });
+            drop(rest);
+        }
+        Ok(())
+    }
+
+    fn run_timer(&mut self, timer: &Py<TimerHandle>) -> PyResult<()> {
+        let py = self.core.py();
+        match timer.get().call(py) {
+            Some(call) => self
+                .call(&call, |py, _| Ok(timer.clone_ref(py).into_any()))
+                .map(|()| call.drop_ref(py)),
+            None => Ok(()),
+        }
+    }
+
+    /// Calls in the callback's context; `handle` gives the handle for the report of an exception.
+    #[inline]
+    fn call(
+        &mut self,
+        call: &Call,
+        handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let py = self.core.py();
+        let outcome = self
+            .entered
+            .switch(py, &call.context)
+            .and_then(|()| call.args.call(py, &call.function));
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) => self.report_callback(&error, call, handle),
+        }
+    }
+
+    #[cold]
+    fn report_callback(
+        &mut self,
+        error: &PyErr,
+        call: &Call,
+        handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let py = self.core.py();
+        if is_exit(py, error) {
+            return Err(error.clone_ref(py));
+        }
+        let args = call.args.to_tuple(py)?;
+        let message = format!(
+            "Exception in callback {}",
+            format_callback(py, &call.function, &args)?
+        );
+        let context = error_context(py, &message, error)?;
+        context.set_item("handle", handle(py, call)?)?;
+        self.call_exception_handler(&context)
+    }
+
+    /// Runs a handle made by asyncio's own classes, which report their exceptions themselves.
+    fn run_foreign(&mut self, handle: &Bound<'py, PyAny>) -> PyResult<()> {
+        let py = self.core.py();
+        // It enters its context itself, which fails for one that is entered already.
+        self.entered.leave(py)?;
+        if is_cancelled(handle)? {
+            return Ok(());
+        }
+        handle.call_method0(intern!(py, "_run")).map(drop)
+    }
+
+    /// Hands a report to the loop's exception handler, outside every callback's context.
+    pub(crate) fn call_exception_handler(&mut self, context: &Bound<'_, PyDict>) -> PyResult<()> {
+        let py = self.core.py();
+        self.entered.leave(py)?;
+        self.core
+            .call_method1(intern!(py, "call_exception_handler"), (context,))
+            .map(drop)
+    }
+
+    /// Debug mode: as `BaseEventLoop._run_once` does it, with the warning for slow callbacks.
+    fn run_watched(&mut self, runnable: Runnable) -> PyResult<()> {
+        let py = self.core.py();
+        let handle = match &runnable {
+            Runnable::Handle(handle) => handle.clone_ref(py).into_any(),
+            Runnable::Timer(timer) => timer.clone_ref(py).into_any(),
+            Runnable::Foreign(handle) => handle.clone_ref(py),
+            Runnable::Event(source, _) => source.to_object(py),
+            Runnable::Rearm(_) => return self.run_plainly(runnable),
+        };
+        let is_event = matches!(runnable, Runnable::Event(..));
+        self.core
+            .setattr(intern!(py, "_current_handle"), handle.clone_ref(py))?;
+        let start = clock::monotonic();
+        let outcome = self.run_plainly(runnable);
+        let seconds = errors::seconds(clock::monotonic() - start);
+        self.entered.leave(py)?;
+        self.core
+            .setattr(intern!(py, "_current_handle"), py.None())?;
+        outcome?;
+        let limit: f64 = self
+            .core
+            .getattr(intern!(py, "slow_callback_duration"))?
+            .extract()?;
+        if seconds >= limit {
+            let text = if is_event {
+                handle.bind(py).repr()?.into_any()
+            } else {
+                names::FORMAT_HANDLE.get(py)?.call1((handle,))?
+            };
+            let arguments = ("Executing %s took %.3f seconds", text, seconds);
+            names::LOGGER
+                .get(py)?
+                .call_method1(intern!(py, "warning"), arguments)?;
+        }
+        Ok(())
+    }
+}
+
+/// The exceptions that always travel on.
+pub(crate) fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
+}
+
+/// Whether one of asyncio's own handles is cancelled.
+pub(crate) fn is_cancelled(handle: &Bound<'_, PyAny>) -> PyResult<bool> {
+    handle
+        .getattr(intern!(handle.py(), "_cancelled"))?
+        .is_truthy()
+}

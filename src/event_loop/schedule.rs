@@ -1,0 +1,316 @@
+//! Scheduling: `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at`, and the watching methods, as raw methods.
+//!
+//! The rules and texts are `BaseEventLoop`'s. In debug mode the handles are asyncio's own, with source tracebacks.
+
+use super::Loop;
+use super::core::{Runnable, Timer};
+use super::handle::{Call, Handle, TimerHandle};
+use super::watch::Direction;
+use crate::errors;
+use crate::py::call::Args;
+use crate::py::context;
+use crate::py::method::{Arguments, Body, Method};
+use crate::py::names;
+use crate::sys::clock;
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyFloat, PyTuple};
+use std::ffi::CStr;
+
+/// Declares a raw method: a type that names its body.
+macro_rules! raw_method {
+    ($type:ident, $name:literal, $doc:literal, $body:path) => {
+        #[doc = $doc]
+        pub(super) struct $type;
+
+        impl Method for $type {
+            type Class = Loop;
+            const NAME: &'static CStr = $name;
+            const DOC: &'static CStr =
+                match CStr::from_bytes_with_nul(concat!($doc, "\0").as_bytes()) {
+                    Ok(doc) => doc,
+                    Err(_) => c"",
+                };
+            const BODY: Body<Loop> = $body;
+        }
+    };
+}
+pub(super) use raw_method;
+
+raw_method!(
+    CallSoon,
+    c"call_soon",
+    "call_soon(callback, *args, context=None)\n--\n\nSchedules a callback for the next turn; gives its Handle. Matches BaseEventLoop.call_soon.",
+    call_soon
+);
+raw_method!(
+    CallSoonThreadsafe,
+    c"call_soon_threadsafe",
+    "call_soon_threadsafe(callback, *args, context=None)\n--\n\nAs call_soon, from any thread. Matches BaseEventLoop.call_soon_threadsafe.",
+    call_soon_threadsafe
+);
+raw_method!(
+    CallLater,
+    c"call_later",
+    "call_later(delay, callback, *args, context=None)\n--\n\nSchedules a callback in delay seconds; gives its TimerHandle. Matches BaseEventLoop.call_later.",
+    call_later
+);
+raw_method!(
+    CallAt,
+    c"call_at",
+    "call_at(when, callback, *args, context=None)\n--\n\nSchedules a callback for a time of the loop's clock, in seconds. Matches BaseEventLoop.call_at.",
+    call_at
+);
+raw_method!(
+    AddReader,
+    c"add_reader",
+    "add_reader(fd, callback, *args)\n--\n\nCalls back as long as fd is readable. Matches SelectorEventLoop.add_reader.",
+    add_reader
+);
+raw_method!(
+    AddWriter,
+    c"add_writer",
+    "add_writer(fd, callback, *args)\n--\n\nCalls back as long as fd is writable. Matches SelectorEventLoop.add_writer.",
+    add_writer
+);
+raw_method!(
+    PrivateAddReader,
+    c"_add_reader",
+    "As add_reader, without looking for a transport; gives the handle.",
+    private_add_reader
+);
+raw_method!(
+    PrivateAddWriter,
+    c"_add_writer",
+    "As add_writer, without looking for a transport; gives the handle.",
+    private_add_writer
+);
+
+fn add_reader<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    Loop::watch_checked(slf, &arguments, Direction::Read)
+}
+
+fn add_writer<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    Loop::watch_checked(slf, &arguments, Direction::Write)
+}
+
+fn private_add_reader<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    Loop::watch(slf, &arguments, Direction::Read)
+}
+
+fn private_add_writer<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    Loop::watch(slf, &arguments, Direction::Write)
+}
+
+#[inline]
+fn call_soon<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let core = slf.get();
+    let context = arguments.only_keyword("call_soon", intern!(py, "context"))?;
+    arguments.require("call_soon", &["callback"])?;
+    core.check_open()?;
+    let [callback, args @ ..] = arguments.positional() else {
+        unreachable!("one argument was required")
+    };
+    if core.is_debug() {
+        check_debug(slf, callback, "call_soon", true)?;
+        let handle = Loop::new_handle(slf, callback, args, context)?;
+        core.make_ready(py, handle.to_runnable(py));
+        return Ok(handle.to_object(py).into_bound(py));
+    }
+    let handle = Loop::native_handle(py, core, callback, args, context)?;
+    core.make_ready(py, Runnable::Handle(handle.clone_ref(py)));
+    Ok(handle.into_bound(py).into_any())
+}
+
+fn call_soon_threadsafe<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let core = slf.get();
+    let context = arguments.only_keyword("call_soon_threadsafe", intern!(py, "context"))?;
+    arguments.require("call_soon_threadsafe", &["callback"])?;
+    core.check_open()?;
+    let [callback, args @ ..] = arguments.positional() else {
+        unreachable!("one argument was required")
+    };
+    if core.is_debug() {
+        check_debug(slf, callback, "call_soon_threadsafe", false)?;
+    }
+    let handle = Loop::new_handle(slf, callback, args, context)?;
+    let runnable = handle.to_runnable(py);
+    let shared = core.shared(py)?;
+    let must_wake = if core.is_owner() {
+        core.make_ready(py, runnable);
+        // A signal handler of Python's runs on the owner thread while the loop is about to sleep.
+        shared.inbox.must_wake()
+    } else {
+        shared.inbox.post(runnable)
+    };
+    if must_wake {
+        shared
+            .poller
+            .wake()
+            .map_err(|error| errors::os_error(py, &error))?;
+    }
+    Ok(handle.to_object(py).into_bound(py))
+}
+
+fn call_later<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let context = arguments.only_keyword("call_later", intern!(py, "context"))?;
+    arguments.require("call_later", &["delay", "callback"])?;
+    let [delay, callback, args @ ..] = arguments.positional() else {
+        unreachable!("two arguments were required")
+    };
+    if delay.is_none() {
+        return Err(PyTypeError::new_err("delay must not be None"));
+    }
+    let now = errors::seconds(clock::monotonic());
+    let when = match delay.cast::<PyFloat>() {
+        Ok(delay) => now + delay.value(),
+        // Whatever can be added to a float is a delay: int, Fraction, numpy's numbers.
+        Err(_) => PyFloat::new(py, now).add(delay)?.extract()?,
+    };
+    schedule(slf, when, callback, args, context, "call_later")
+}
+
+fn call_at<'py>(
+    slf: &Bound<'py, Loop>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let context = arguments.only_keyword("call_at", intern!(slf.py(), "context"))?;
+    arguments.require("call_at", &["when", "callback"])?;
+    let [when, callback, args @ ..] = arguments.positional() else {
+        unreachable!("two arguments were required")
+    };
+    if when.is_none() {
+        return Err(PyTypeError::new_err("when cannot be None"));
+    }
+    schedule(slf, when.extract()?, callback, args, context, "call_at")
+}
+
+fn schedule<'py>(
+    slf: &Bound<'py, Loop>,
+    when: f64,
+    callback: &Borrowed<'_, 'py, PyAny>,
+    args: &[Borrowed<'_, 'py, PyAny>],
+    context: Option<Borrowed<'_, 'py, PyAny>>,
+    function: &str,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let core = slf.get();
+    core.check_open()?;
+    let deadline = deadline(when);
+    if core.is_debug() {
+        check_debug(slf, callback, function, true)?;
+        let args = PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?;
+        let context = context.map(|context| context.to_owned());
+        let timer = names::TIMER_HANDLE
+            .get(py)?
+            .call1((when, callback, args, slf, context))?;
+        timer.setattr(intern!(py, "_scheduled"), true)?;
+        let waiting = Timer::Foreign(timer.clone().unbind());
+        core.owned
+            .with(py, |owned| owned.timers.insert(deadline, waiting));
+        return Ok(timer);
+    }
+    let timer = Py::new(
+        py,
+        TimerHandle::new(
+            new_call(py, callback, args, context)?,
+            when,
+            slf.clone().unbind(),
+        ),
+    )?;
+    let waiting = Timer::Native(timer.clone_ref(py));
+    core.owned
+        .with(py, |owned| owned.timers.insert(deadline, waiting));
+    Ok(timer.into_bound(py).into_any())
+}
+
+/// Nanoseconds of a time in seconds, rounded up: a timer is never early. Times before the clock's start are due, times
+/// beyond its end never are.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturating is what is wanted"
+)]
+fn deadline(when: f64) -> u64 {
+    (when * 1e9).ceil() as u64
+}
+
+#[inline]
+fn new_call<'py>(
+    py: Python<'py>,
+    callback: &Borrowed<'_, 'py, PyAny>,
+    args: &[Borrowed<'_, 'py, PyAny>],
+    context: Option<Borrowed<'_, 'py, PyAny>>,
+) -> PyResult<Call> {
+    let context = match context {
+        Some(context) => context.to_owned().unbind(),
+        None => context::copy_current(py)?,
+    };
+    Ok(Call {
+        function: (*callback).to_owned().unbind(),
+        args: Args::new(py, args)?,
+        context,
+    })
+}
+
+/// The checks that asyncio makes in debug mode only.
+#[cold]
+fn check_debug(
+    slf: &Bound<'_, Loop>,
+    callback: &Borrowed<'_, '_, PyAny>,
+    function: &str,
+    check_thread: bool,
+) -> PyResult<()> {
+    let py = slf.py();
+    if check_thread {
+        slf.call_method0(intern!(py, "_check_thread"))?;
+    }
+    slf.call_method1(intern!(py, "_check_callback"), (callback, function))
+        .map(drop)
+}
+
+impl Loop {
+    /// A handle of ours: one from the pool, if there is one.
+    #[inline]
+    pub(super) fn native_handle<'py>(
+        py: Python<'py>,
+        core: &Self,
+        callback: &Borrowed<'_, 'py, PyAny>,
+        args: &[Borrowed<'_, 'py, PyAny>],
+        context: Option<Borrowed<'_, 'py, PyAny>>,
+    ) -> PyResult<Py<Handle>> {
+        let call = new_call(py, callback, args, context)?;
+        match core.owned.with(py, |owned| owned.pool.pop()) {
+            Some(handle) => {
+                handle.get().renew(py, call);
+                Ok(handle)
+            }
+            None => Py::new(py, Handle::new(call)),
+        }
+    }
+}

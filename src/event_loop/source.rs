@@ -1,0 +1,75 @@
+//! What can be registered with the poller or can have something to do in a turn, apart from handles.
+//!
+//! The one place where a lower layer names a higher one: the loop keeps sources, and a match calls them.
+
+use super::Loop;
+use super::run::Run;
+use crate::reactor::readiness::Readiness;
+use crate::transport::listener::Listener;
+use crate::transport::stream::Stream;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+/// A transport or listener.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Stream(Py<Stream>),
+    Listener(Py<Listener>),
+}
+
+/// What a source is told in a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// The kernel reported this.
+    Ready(Readiness),
+    /// The transport is new: `connection_made`, then reading starts.
+    Start,
+    /// Reading stopped for fairness or was resumed: go on.
+    Continue,
+    /// The connection is gone: `connection_lost`.
+    Lost,
+}
+
+impl Source {
+    #[inline]
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
+            Self::Listener(listener) => Self::Listener(listener.clone_ref(py)),
+        }
+    }
+
+    /// Tells the source what happened; an error leaves the loop.
+    #[inline]
+    pub(crate) fn on_event(&self, run: &mut Run<'_, '_>, event: Event) -> PyResult<()> {
+        match self {
+            Self::Stream(stream) => Stream::on_event(stream.bind(run.core.py()), run, event),
+            Self::Listener(listener) => {
+                Listener::on_event(listener.bind(run.core.py()), run, event)
+            }
+        }
+    }
+
+    /// Sends what the source was given in this turn.
+    #[inline]
+    pub(crate) fn flush(&self, core: &Bound<'_, Loop>) -> PyResult<()> {
+        match self {
+            Self::Stream(stream) => Stream::flush(stream.bind(core.py())),
+            Self::Listener(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn to_object(&self, py: Python<'_>) -> Py<PyAny> {
+        match self {
+            Self::Stream(stream) => stream.clone_ref(py).into_any(),
+            Self::Listener(listener) => listener.clone_ref(py).into_any(),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Stream(stream) => visit.call(stream),
+            Self::Listener(listener) => visit.call(listener),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! mioloop: asyncio's own event loop with its engine replaced by Rust.
+//!
+//! The crate is the extension module `mioloop._core`. Its folders are layers; each may use those above it in this
+//! table, never those below:
+//!
+//! | layer | folder | what |
+//! | --- | --- | --- |
+//! | 0 | `sys` | the operating system: every libc call |
+//! | 1 | `reactor` | poller, readiness, timers, inbox, outbox, flow: no Python |
+//! | 2 | `py`, `errors` | the bridge to Python |
+//! | 3 | `event_loop` | the loop itself: one turn, handles, watched descriptors |
+//! | 4 | `transport` | streams and listeners |
+//!
+//! The Python class `mioloop.Loop` derives from [`event_loop::Loop`] and `asyncio.BaseEventLoop`, in this order.
+
+mod errors;
+mod event_loop;
+mod py;
+mod reactor;
+mod sys;
+mod transport;
+
+use pyo3::prelude::*;
+
+/// The engine of mioloop.
+#[pymodule(gil_used = true)]
+mod _core {
+    use super::{event_loop, transport};
+    use pyo3::prelude::*;
+    use pyo3::types::PyDict;
+
+    #[pymodule_export]
+    use super::event_loop::Loop;
+    #[pymodule_export]
+    use super::event_loop::handle::{Handle, TimerHandle};
+    #[pymodule_export]
+    use super::transport::listener::Listener;
+    #[pymodule_export]
+    use super::transport::stream::Stream;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        event_loop::define_methods(&py.get_type::<Loop>())?;
+        transport::stream::define_methods(&py.get_type::<Stream>())
+    }
+
+    /// Facts about this build, for bug reports.
+    #[pyfunction]
+    fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let info = PyDict::new(py);
+        info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+        info.set_item("profile", env!("MIOLOOP_PROFILE"))?;
+        info.set_item("target", env!("MIOLOOP_TARGET"))?;
+        info.set_item("rustc", env!("MIOLOOP_RUSTC"))?;
+        info.set_item("pyo3", env!("MIOLOOP_PYO3"))?;
+        info.set_item("mio", env!("MIOLOOP_MIO"))?;
+        info.set_item(
+            "poller",
+            if cfg!(any(target_os = "linux", target_os = "android")) {
+                "epoll"
+            } else {
+                "kqueue"
+            },
+        )?;
+        Ok(info)
+    }
+}

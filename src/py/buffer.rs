@@ -1,0 +1,150 @@
+//! Bytes on their way in and out: chunks to be written, and buffers that the kernel writes into.
+
+use pyo3::exceptions::{PyBufferError, PyRuntimeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Bytes that were given to `write()`.
+///
+/// An exact `bytes` object never changes: it is kept by reference. Everything else may change after the call, and is
+/// copied.
+#[derive(Debug)]
+pub(crate) enum Chunk {
+    Shared(Py<PyBytes>),
+    Copied(Box<[u8]>),
+}
+
+impl Chunk {
+    /// Takes `data`; a TypeError if it has no contiguous bytes.
+    #[inline]
+    pub(crate) fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
+        match data.cast_exact::<PyBytes>() {
+            Ok(bytes) => Ok(Self::Shared(bytes.clone().unbind())),
+            Err(_) => {
+                View::new(data, ffi::PyBUF_SIMPLE).map(|view| Self::Copied(view.as_slice().into()))
+            }
+        }
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => {
+                // SAFETY: the object is a bytes object: its data are where the macro says.
+                let start = unsafe { ffi::PyBytes_AS_STRING(bytes.as_ptr()) };
+                // SAFETY: as above, for its length.
+                let length = unsafe { ffi::PyBytes_Size(bytes.as_ptr()) };
+                // SAFETY: bytes never change, and live as long as the reference in `self`.
+                unsafe { std::slice::from_raw_parts(start.cast(), length.unsigned_abs()) }
+            }
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// A view of an object's buffer, given back when it is dropped.
+struct View<'py> {
+    view: ffi::Py_buffer,
+    _py: Python<'py>,
+}
+
+impl<'py> View<'py> {
+    fn new(object: &Bound<'py, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
+        let mut view = Self {
+            view: ffi::Py_buffer::new(),
+            _py: object.py(),
+        };
+        // SAFETY: `view` is valid for writes, and does not move while it is held: nothing points into it.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut view.view, flags) } != 0 {
+            view.view = ffi::Py_buffer::new();
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(view)
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        if self.view.len == 0 {
+            return &[];
+        }
+        // SAFETY: a PyBUF_SIMPLE view has `len` contiguous bytes, and the exporter keeps them in place.
+        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), self.view.len.unsigned_abs()) }
+    }
+
+    fn as_uninit(&mut self) -> &mut [MaybeUninit<u8>] {
+        if self.view.len == 0 {
+            return &mut [];
+        }
+        // SAFETY: as in `as_slice`; the view is writable, and the kernel is the only one that writes meanwhile.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.view.buf.cast(), self.view.len.unsigned_abs())
+        }
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        // SAFETY: a view that was filled by PyObject_GetBuffer, or an empty one, for which this does nothing.
+        unsafe { ffi::PyBuffer_Release(&raw mut self.view) };
+    }
+}
+
+/// Lets `read` write into the buffer of `object`, which `get_buffer()` gave; an exception if it has none or no room.
+pub(crate) fn fill(
+    object: &Bound<'_, PyAny>,
+    read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>,
+) -> PyResult<io::Result<usize>> {
+    let mut view = View::new(object, ffi::PyBUF_WRITABLE)?;
+    if view.view.readonly != 0 {
+        return Err(PyBufferError::new_err("Object is not writable."));
+    }
+    let room = view.as_uninit();
+    if room.is_empty() {
+        return Err(PyRuntimeError::new_err(
+            "get_buffer() returned an empty buffer",
+        ));
+    }
+    Ok(read(room))
+}
+
+unsafe extern "C" {
+    /// In the stable ABI; the bindings keep it to themselves.
+    fn _PyBytes_Resize(bytes: *mut *mut ffi::PyObject, size: ffi::Py_ssize_t) -> std::ffi::c_int;
+}
+
+/// A new bytes object of what `read` puts into at most `size` bytes of it, without copying.
+pub(crate) fn read_into_bytes(
+    py: Python<'_>,
+    size: usize,
+    read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>,
+) -> PyResult<io::Result<Bound<'_, PyBytes>>> {
+    let length = ffi::Py_ssize_t::try_from(size).unwrap_or(ffi::Py_ssize_t::MAX);
+    // SAFETY: attached; gives a new bytes object with uninitialised content, or NULL with an exception set.
+    let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), length) };
+    // SAFETY: as said.
+    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, object)? };
+    // SAFETY: the object was just made: nobody else reads it; its data are `size` bytes long.
+    let room = unsafe {
+        std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(bytes.as_ptr()).cast(), size)
+    };
+    let count = match read(room) {
+        Ok(count) => count,
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut object = bytes.into_ptr();
+    if count < size {
+        // SAFETY: the only reference to the object is ours; on failure it is gone and `object` is NULL.
+        let answer = unsafe { _PyBytes_Resize(&raw mut object, count.cast_signed()) };
+        if answer != 0 {
+            return Err(PyErr::fetch(py));
+        }
+    }
+    // SAFETY: `object` is the new, only reference to a bytes object.
+    Ok(Ok(unsafe {
+        Bound::from_owned_ptr(py, object).cast_into_unchecked()
+    }))
+}

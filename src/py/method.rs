@@ -1,0 +1,188 @@
+//! Raw `METH_FASTCALL` methods: what a hot Python method of ours is made of.
+//!
+//! A `#[pymethods]` function with `*args` builds a tuple for every call; asyncio's C code calls `loop.call_soon` by
+//! vectorcall on every step of every task, with the arguments already in an array. [`define`] puts a function on a type
+//! that gets this array as it is.
+
+use super::call::is_name;
+use pyo3::exceptions::PyTypeError;
+use pyo3::panic::PanicException;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::{PyClass, ffi};
+use std::ffi::CStr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a raw method was called with: the positional arguments, then the values of the keywords.
+pub(crate) struct Arguments<'a, 'py> {
+    values: &'a [Borrowed<'a, 'py, PyAny>],
+    positional: usize,
+    keywords: Option<&'a Bound<'py, PyTuple>>,
+}
+
+impl<'a, 'py> Arguments<'a, 'py> {
+    #[inline]
+    pub(crate) fn positional(&self) -> &'a [Borrowed<'a, 'py, PyAny>] {
+        &self.values[..self.positional]
+    }
+
+    /// Everything, in the order of a vectorcall.
+    pub(crate) fn values(&self) -> &'a [Borrowed<'a, 'py, PyAny>] {
+        self.values
+    }
+
+    pub(crate) fn keywords(&self) -> Option<&'a Bound<'py, PyTuple>> {
+        self.keywords
+    }
+
+    /// The value of the only keyword that `function` takes; None if it is absent or None.
+    #[inline]
+    pub(crate) fn only_keyword(
+        &self,
+        function: &str,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
+        let Some(keywords) = self.keywords else {
+            return Ok(None);
+        };
+        let mut found = None;
+        for (index, keyword) in keywords.iter_borrowed().enumerate() {
+            if !is_name(&keyword, name) {
+                return Err(PyTypeError::new_err(format!(
+                    "{function}() got an unexpected keyword argument '{}'",
+                    keyword.to_owned()
+                )));
+            }
+            found = Some(self.values[self.positional + index]);
+        }
+        Ok(found.filter(|value| !value.is_none()))
+    }
+
+    /// At least `names.len()` positional arguments, or Python's own TypeError.
+    #[inline]
+    pub(crate) fn require(&self, function: &str, names: &[&str]) -> PyResult<()> {
+        if self.positional >= names.len() {
+            Ok(())
+        } else {
+            Err(self.missing(function, names))
+        }
+    }
+
+    #[cold]
+    fn missing(&self, function: &str, names: &[&str]) -> PyErr {
+        let missing: Vec<String> = names[self.positional..]
+            .iter()
+            .map(|name| format!("'{name}'"))
+            .collect();
+        let (plural, list) = match missing.as_slice() {
+            [one] => ("", one.clone()),
+            [first, second] => ("s", format!("{first} and {second}")),
+            many => ("s", many.join(", ")),
+        };
+        PyTypeError::new_err(format!(
+            "{function}() missing {} required positional argument{plural}: {list}",
+            missing.len()
+        ))
+    }
+}
+
+/// The body of a raw method of the class `T`.
+pub(crate) type Body<T> =
+    for<'a, 'py> fn(&'a Bound<'py, T>, Arguments<'a, 'py>) -> PyResult<Bound<'py, PyAny>>;
+
+/// Names a [`Body`] at the type level, so that each method gets its own C function.
+pub(crate) trait Method {
+    /// The class whose method it is.
+    type Class: PyClass;
+    /// Its name in Python.
+    const NAME: &'static CStr;
+    /// Its docstring.
+    const DOC: &'static CStr;
+    /// What it does.
+    const BODY: Body<Self::Class>;
+}
+
+/// Puts the method on its type.
+pub(crate) fn define<M: Method>(class: &Bound<'_, PyType>) -> PyResult<()> {
+    let py = class.py();
+    let definition = Box::leak(Box::new(ffi::PyMethodDef {
+        ml_name: M::NAME.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: enter::<M>,
+        },
+        ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
+        ml_doc: M::DOC.as_ptr(),
+    }));
+    // SAFETY: the type is live; the definition lives for ever.
+    let descriptor = unsafe { ffi::PyDescr_NewMethod(class.as_type_ptr(), definition) };
+    // SAFETY: a new reference, or NULL with an exception set.
+    let descriptor = unsafe { Bound::from_owned_ptr_or_err(py, descriptor)? };
+    class.setattr(M::NAME.to_string_lossy().as_ref(), descriptor)
+}
+
+/// Called by CPython. The method descriptor has checked that `slf` is an instance of the class.
+unsafe extern "C" fn enter<M: Method>(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    nargs: ffi::Py_ssize_t,
+    kwnames: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "CPython calls without a token; this thread is attached already"
+    )]
+    Python::attach(|py| {
+        let body = || {
+            // SAFETY: `slf` is a live reference of the caller, to an instance of the class.
+            let slf: &Bound<'_, PyAny> = unsafe { Bound::ref_from_ptr(py, &slf) };
+            // SAFETY: the descriptor has checked the type.
+            let slf: &Bound<'_, M::Class> = unsafe { slf.cast_unchecked() };
+            let keywords: Option<&Bound<'_, PyTuple>> =
+                // SAFETY: NULL or a tuple of the caller's.
+                (!kwnames.is_null()).then(|| unsafe { Bound::ref_from_ptr(py, &kwnames).cast_unchecked() });
+            let positional = nargs.unsigned_abs();
+            let count = positional + keywords.map_or(0, |keywords| keywords.len());
+            let values: &[Borrowed<'_, '_, PyAny>] = if count == 0 {
+                &[]
+            } else {
+                // SAFETY: `count` live references follow; Borrowed is a transparent pointer to an object.
+                unsafe { std::slice::from_raw_parts(args.cast(), count) }
+            };
+            M::BODY(
+                slf,
+                Arguments {
+                    values,
+                    positional,
+                    keywords,
+                },
+            )
+            .map(Bound::into_ptr)
+        };
+        // A panic must not unwind into C.
+        match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+            Err(payload) => {
+                panic_error(payload.as_ref()).restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
+#[cold]
+fn panic_error(payload: &(dyn std::any::Any + Send)) -> PyErr {
+    let text = payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| {
+            payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        })
+        .unwrap_or_else(|| "panic from Rust code".to_owned());
+    PanicException::new_err(text)
+}

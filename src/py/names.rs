@@ -1,0 +1,63 @@
+//! Every object of the standard library that Rust needs, one line each.
+//!
+//! Each is imported when it is first asked for and kept for the life of the process. Nothing else in the crate caches
+//! Python objects globally, so that a per-interpreter table can take this one's place.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// An attribute of a module, imported once.
+pub(crate) struct Name {
+    module: &'static str,
+    attribute: &'static str,
+    object: PyOnceLock<Py<PyAny>>,
+}
+
+impl Name {
+    const fn new(module: &'static str, attribute: &'static str) -> Self {
+        Self {
+            module,
+            attribute,
+            object: PyOnceLock::new(),
+        }
+    }
+
+    /// The object itself.
+    #[inline]
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        if let Some(object) = self.object.get(py) {
+            return Ok(object.bind(py));
+        }
+        self.import(py)
+    }
+
+    #[cold]
+    fn import<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
+        let mut object = py.import(self.module)?.into_any();
+        for part in self.attribute.split('.') {
+            object = object.getattr(part)?;
+        }
+        Ok(self.object.get_or_init(py, || object.unbind()).bind(py))
+    }
+}
+
+pub(crate) static BASE_CREATE_TASK: Name =
+    Name::new("asyncio.base_events", "BaseEventLoop.create_task");
+pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
+pub(crate) static FORMAT_CALLBACK: Name =
+    Name::new("asyncio.format_helpers", "_format_callback_source");
+pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_format_handle");
+pub(crate) static FUTURE: Name = Name::new("asyncio", "Future");
+pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
+pub(crate) static GET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_get_running_loop");
+pub(crate) static HANDLE: Name = Name::new("asyncio.events", "Handle");
+pub(crate) static LOGGER: Name = Name::new("asyncio.log", "logger");
+pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
+pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name =
+    Name::new("asyncio.futures", "_set_result_unless_cancelled");
+pub(crate) static SET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_set_running_loop");
+pub(crate) static SOCKET: Name = Name::new("socket", "socket");
+pub(crate) static TASK: Name = Name::new("asyncio", "Task");
+pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle");
+pub(crate) static TRANSPORT: Name = Name::new("asyncio", "Transport");
+pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");

@@ -1,0 +1,239 @@
+//! Sockets: receiving, sending, accepting, addresses and options.
+
+use super::syscall;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io::{self, IoSlice};
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+unsafe extern "C" {
+    /// `inet_ntop(3)`, which the libc crate leaves out.
+    fn inet_ntop(
+        family: c_int,
+        source: *const c_void,
+        text: *mut c_char,
+        size: libc::socklen_t,
+    ) -> *const c_char;
+}
+
+/// Flags for every send: a peer that went away is an error of this call, not a SIGPIPE of the process.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SEND_FLAGS: c_int = libc::MSG_NOSIGNAL;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SEND_FLAGS: c_int = 0;
+
+/// At most so many parts are handed to one `sendmsg(2)`; Linux allows 1024.
+pub(crate) const MAX_PARTS: usize = 64;
+
+/// Receives into `buffer`; 0 bytes mean the end of the stream (`recv(2)`).
+pub(crate) fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: a slice of u8 may be seen as one of MaybeUninit<u8>; `receive_uninit` only writes bytes into it.
+    let buffer = unsafe { &mut *(ptr::from_mut(buffer) as *mut [MaybeUninit<u8>]) };
+    receive_uninit(fd, buffer)
+}
+
+/// As [`receive`]; the first bytes of `buffer`, as many as the answer says, are initialised by the call.
+pub(crate) fn receive_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
+    // SAFETY: `buffer` is valid for writes of its length.
+    let answer = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    syscall!(answer).map(isize::unsigned_abs)
+}
+
+/// Sends from `data`; answers how many bytes the kernel took (`send(2)`).
+pub(crate) fn send(fd: RawFd, data: &[u8]) -> io::Result<usize> {
+    // SAFETY: `data` is valid for reads of its length.
+    let answer = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), SEND_FLAGS) };
+    syscall!(answer).map(isize::unsigned_abs)
+}
+
+/// Sends the parts as if they were one; answers how many bytes the kernel took (`sendmsg(2)`).
+pub(crate) fn send_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: a msghdr of zeros is a valid, empty one.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len().min(MAX_PARTS) as _;
+    // SAFETY: IoSlice has the layout of iovec; sendmsg only reads through it, and the parts outlive the call.
+    let answer = unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS) };
+    syscall!(answer).map(isize::unsigned_abs)
+}
+
+/// A socket address, in as little memory as it needs: every connection keeps two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    Ip4 {
+        host: [u8; 4],
+        port: u16,
+    },
+    Ip6 {
+        host: [u8; 16],
+        port: u16,
+        flow: u32,
+        scope: u32,
+    },
+    /// A path, a name that starts with a zero byte (abstract), or nothing (unnamed).
+    Unix(Box<[u8]>),
+    Other,
+}
+
+impl Address {
+    /// Whether the host is the wildcard (0.0.0.0 or ::), which no connection has.
+    pub(crate) fn is_wildcard(&self) -> bool {
+        match self {
+            Self::Ip4 { host, .. } => *host == [0; 4],
+            Self::Ip6 { host, .. } => *host == [0; 16],
+            Self::Unix(_) | Self::Other => false,
+        }
+    }
+
+    /// The text of the host as Python's `socket` gives it (`inet_ntop(3)`); empty if there is none.
+    pub(crate) fn host_text(&self) -> String {
+        let (family, host): (_, &[u8]) = match self {
+            Self::Ip4 { host, .. } => (libc::AF_INET, host),
+            Self::Ip6 { host, .. } => (libc::AF_INET6, host),
+            Self::Unix(_) | Self::Other => return String::new(),
+        };
+        let mut text = [0_u8; 64];
+        let (start, length) = (text.as_mut_ptr().cast(), text.len() as libc::socklen_t);
+        // SAFETY: `host` has the bytes of an address of that family; `text` is longer than INET6_ADDRSTRLEN.
+        let answer = unsafe { inet_ntop(family, host.as_ptr().cast(), start, length) };
+        if answer.is_null() {
+            return String::new();
+        }
+        CStr::from_bytes_until_nul(&text)
+            .map(|text| text.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+}
+
+/// Room for an address that the kernel writes.
+struct AddressRoom {
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl AddressRoom {
+    fn new() -> Self {
+        // SAFETY: a sockaddr_storage of zeros is valid: family AF_UNSPEC.
+        let storage = unsafe { mem::zeroed() };
+        Self {
+            storage,
+            length: size_of::<libc::sockaddr_storage>() as libc::socklen_t,
+        }
+    }
+
+    fn pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        ((&raw mut self.storage).cast(), &raw mut self.length)
+    }
+
+    fn address(&self) -> Address {
+        match c_int::from(self.storage.ss_family) {
+            libc::AF_INET => {
+                // SAFETY: sockaddr_storage is large and aligned enough for every address; the family was looked at.
+                let address: &libc::sockaddr_in = unsafe { &*(&raw const self.storage).cast() };
+                Address::Ip4 {
+                    host: address.sin_addr.s_addr.to_ne_bytes(),
+                    port: u16::from_be(address.sin_port),
+                }
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let address: &libc::sockaddr_in6 = unsafe { &*(&raw const self.storage).cast() };
+                Address::Ip6 {
+                    host: address.sin6_addr.s6_addr,
+                    port: u16::from_be(address.sin6_port),
+                    flow: u32::from_be(address.sin6_flowinfo),
+                    scope: address.sin6_scope_id,
+                }
+            }
+            libc::AF_UNIX => Address::Unix(self.unix_name().into()),
+            _ => Address::Other,
+        }
+    }
+
+    /// See unix(7): the length tells where the name ends; a path may or may not bring its zero byte.
+    fn unix_name(&self) -> &[u8] {
+        let offset = mem::offset_of!(libc::sockaddr_un, sun_path);
+        let length = (self.length as usize)
+            .min(size_of::<libc::sockaddr_un>())
+            .saturating_sub(offset);
+        // SAFETY: the name lies within the storage; every byte of it is initialised (zeros at first).
+        let name = unsafe {
+            std::slice::from_raw_parts((&raw const self.storage).cast::<u8>().add(offset), length)
+        };
+        match name {
+            [] | [0, ..] => name,
+            path => path.split(|byte| *byte == 0).next().unwrap_or_default(),
+        }
+    }
+}
+
+/// Accepts one connection, non-blocking and close-on-exec, with the peer's address (`accept4(2)`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn accept(fd: RawFd) -> io::Result<(OwnedFd, Address)> {
+    let mut room = AddressRoom::new();
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let (storage, length) = room.pointers();
+    // SAFETY: `storage` is valid for writes of `length` bytes, and `length` is valid itself.
+    let connection = syscall!(unsafe { libc::accept4(fd, storage, length, flags) })?;
+    // SAFETY: the kernel has just made this descriptor; nobody else knows it.
+    Ok((unsafe { OwnedFd::from_raw_fd(connection) }, room.address()))
+}
+
+/// Accepts one connection, non-blocking and close-on-exec, with the peer's address (`accept(2)`, `fcntl(2)`).
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn accept(fd: RawFd) -> io::Result<(OwnedFd, Address)> {
+    use std::os::fd::AsRawFd;
+    let mut room = AddressRoom::new();
+    let (storage, length) = room.pointers();
+    // SAFETY: `storage` is valid for writes of `length` bytes, and `length` is valid itself.
+    let connection = syscall!(unsafe { libc::accept(fd, storage, length) })?;
+    // SAFETY: the kernel has just made this descriptor; nobody else knows it.
+    let connection = unsafe { OwnedFd::from_raw_fd(connection) };
+    // SAFETY: F_SETFL and F_SETFD take an integer and touch no memory.
+    syscall!(unsafe { libc::fcntl(connection.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    // SAFETY: as above.
+    syscall!(unsafe { libc::fcntl(connection.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    Ok((connection, room.address()))
+}
+
+/// The address that the socket is bound to (`getsockname(2)`).
+pub(crate) fn local_address(fd: RawFd) -> io::Result<Address> {
+    let mut room = AddressRoom::new();
+    let (storage, length) = room.pointers();
+    // SAFETY: `storage` is valid for writes of `length` bytes, and `length` is valid itself.
+    syscall!(unsafe { libc::getsockname(fd, storage, length) })?;
+    Ok(room.address())
+}
+
+/// The address of the peer (`getpeername(2)`).
+pub(crate) fn peer_address(fd: RawFd) -> io::Result<Address> {
+    let mut room = AddressRoom::new();
+    let (storage, length) = room.pointers();
+    // SAFETY: `storage` is valid for writes of `length` bytes, and `length` is valid itself.
+    syscall!(unsafe { libc::getpeername(fd, storage, length) })?;
+    Ok(room.address())
+}
+
+/// Ends the sending direction (`shutdown(2)` with `SHUT_WR`).
+pub(crate) fn shutdown_write(fd: RawFd) -> io::Result<()> {
+    // SAFETY: shutdown takes integers and touches no memory.
+    syscall!(unsafe { libc::shutdown(fd, libc::SHUT_WR) }).map(drop)
+}
+
+/// Turns Nagle's algorithm off (tcp(7), `TCP_NODELAY`).
+pub(crate) fn set_no_delay(fd: RawFd) -> io::Result<()> {
+    let on: c_int = 1;
+    let length = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: `on` is valid for reads of `length` bytes.
+    let answer = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_NODELAY,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    syscall!(answer).map(drop)
+}

@@ -1,0 +1,289 @@
+//! Accepting connections.
+//!
+//! Owns nothing of the listening socket: that is the `asyncio.Server`'s, which starts and stops its listeners. Rules:
+//!
+//! 1. Options that connections inherit (`TCP_NODELAY`) are set once, on the listening socket (tcp(7)).
+//! 2. Out of descriptors or memory: reported, then accepting stops for a second and goes on (asyncio's rule).
+//! 3. One connection that cannot be set up does not end the listener.
+
+use super::endpoint::{self, Endpoint};
+use super::stream::{Beginning, Stream};
+use crate::errors;
+use crate::event_loop::Loop;
+use crate::event_loop::core::{Registered, Runnable, error_context};
+use crate::event_loop::run::{Run, is_exit};
+use crate::event_loop::source::{Event, Source};
+use crate::py::cell::OwnerCell;
+use crate::py::{context, names};
+use crate::reactor::poller::Token;
+use crate::sys::socket::{self, Address};
+use mio::Interest;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use std::io;
+use std::os::fd::{OwnedFd, RawFd};
+
+/// `asyncio.constants.ACCEPT_RETRY_DELAY`, in seconds.
+const RETRY_DELAY: u32 = 1;
+
+/// A listening socket that is served. Made by the loop's `_start_serving`.
+#[pyclass(frozen, module = "mioloop._core")]
+#[derive(Debug)]
+pub(crate) struct Listener {
+    core: Py<Loop>,
+    sock: Py<PyAny>,
+    fd: RawFd,
+    family: i32,
+    /// The address of every connection, unless the host is a wildcard.
+    local: Option<Address>,
+    handler: Handler,
+    /// At most so many connections are accepted before others have their turn.
+    backlog: usize,
+    context: Py<PyAny>,
+    is_context_given: bool,
+    /// Some while connections are accepted.
+    token: OwnerCell<Option<Token>>,
+}
+
+/// What becomes of a connection.
+#[derive(Debug)]
+enum Handler {
+    /// A transport of ours, with a protocol of the factory's.
+    Stream {
+        factory: Py<PyAny>,
+        server: Py<PyAny>,
+    },
+    /// A Python callable takes the socket, the peer's address and the connection's context (TLS).
+    Callback(Py<PyAny>),
+}
+
+impl Listener {
+    pub(crate) fn on_event(
+        slf: &Bound<'_, Self>,
+        run: &mut Run<'_, '_>,
+        event: Event,
+    ) -> PyResult<()> {
+        match event {
+            Event::Ready(_) | Event::Continue => Self::accept_all(slf, run),
+            Event::Start | Event::Lost => Ok(()),
+        }
+    }
+
+    /// `BaseSelectorEventLoop._accept_connection`
+    fn accept_all(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>) -> PyResult<()> {
+        let py = slf.py();
+        let listener = slf.get();
+        for _ in 0..=listener.backlog {
+            if listener.token.with(py, |token| token.is_none()) {
+                return Ok(());
+            }
+            match socket::accept(listener.fd) {
+                Ok((fd, peer)) => Self::set_up(slf, run, fd, peer)?,
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ECONNABORTED | libc::EINTR) => {}
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                        return Self::retry_later(slf, run, &error);
+                    }
+                    _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                    // Closed behind the loop's back: there is nothing to accept from any more.
+                    _ => {
+                        listener.stop(py);
+                        let error = errors::os_error(py, &error);
+                        let context =
+                            error_context(py, "Exception in callback Listener.accept()", &error)?;
+                        return run.call_exception_handler(&context);
+                    }
+                },
+            }
+        }
+        // An edge is not told again: the rest waits for the next turn.
+        let source = Source::Listener(slf.clone().unbind());
+        listener
+            .core
+            .get()
+            .make_ready(py, Runnable::Event(source, Event::Continue));
+        Ok(())
+    }
+
+    /// Makes a connection of a descriptor; `BaseSelectorEventLoop._accept_connection2`.
+    fn set_up(
+        slf: &Bound<'_, Self>,
+        run: &mut Run<'_, '_>,
+        fd: OwnedFd,
+        peer: Address,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let listener = slf.get();
+        let context = context::copy(py, &listener.context)?;
+        run.entered.switch(py, &context)?;
+        let begun = match &listener.handler {
+            Handler::Stream { factory, server } => factory.bind(py).call0().and_then(|protocol| {
+                let endpoint =
+                    Endpoint::accepted(fd, listener.family, listener.local.clone(), peer);
+                let context = listener.is_context_given.then(|| context.clone_ref(py));
+                let server = Some(server.bind(py));
+                let beginning = Beginning {
+                    endpoint,
+                    protocol: &protocol,
+                    waiter: None,
+                    extra: None,
+                    server,
+                    context,
+                };
+                Stream::begin(listener.core.bind(py), beginning).map(drop)
+            }),
+            Handler::Callback(callback) => endpoint::make_socket(py, fd).and_then(|sock| {
+                let peer = endpoint::address_object(py, &peer)?;
+                let context = listener.is_context_given.then_some(context);
+                callback.bind(py).call1((sock, peer, context)).map(drop)
+            }),
+        };
+        match begun {
+            Err(error) if is_exit(py, &error) => Err(error),
+            // asyncio keeps quiet about it, except in debug mode.
+            Err(error) if listener.core.get().is_debug() => {
+                let message = "Error on transport creation for incoming connection";
+                run.call_exception_handler(&error_context(py, message, &error)?)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn retry_later(
+        slf: &Bound<'_, Self>,
+        run: &mut Run<'_, '_>,
+        error: &io::Error,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let listener = slf.get();
+        listener.stop(py);
+        let error = errors::os_error(py, error);
+        let context = error_context(py, "socket.accept() out of system resource", &error)?;
+        context.set_item(
+            "socket",
+            names::TRANSPORT_SOCKET.get(py)?.call1((&listener.sock,))?,
+        )?;
+        run.call_exception_handler(&context)?;
+        let start = slf.getattr(intern!(py, "_resume"))?;
+        let core = listener.core.bind(py);
+        core.call_method1(intern!(py, "call_later"), (RETRY_DELAY, start))
+            .map(drop)
+    }
+}
+
+#[pymethods]
+impl Listener {
+    /// Serves `sock`, which listens. With `callback`, each connection is handed to it instead of a transport.
+    #[new]
+    #[pyo3(signature = (core, sock, factory, server, backlog, callback=None, context=None))]
+    fn new<'py>(
+        core: &Bound<'py, Loop>,
+        sock: &Bound<'py, PyAny>,
+        factory: Py<PyAny>,
+        server: Py<PyAny>,
+        backlog: usize,
+        callback: Option<Py<PyAny>>,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = core.py();
+        core.get().check_open()?;
+        let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+        let family = sock.getattr(intern!(py, "family"))?.extract()?;
+        if matches!(family, libc::AF_INET | libc::AF_INET6) {
+            // An error: not TCP, and then there is no such option to want.
+            drop(socket::set_no_delay(fd));
+        }
+        let is_context_given = context.is_some();
+        let listener = Self {
+            core: core.clone().unbind(),
+            sock: sock.clone().unbind(),
+            fd,
+            family,
+            local: socket::local_address(fd)
+                .ok()
+                .filter(|address| !address.is_wildcard()),
+            handler: match callback {
+                Some(callback) => Handler::Callback(callback),
+                None => Handler::Stream { factory, server },
+            },
+            backlog,
+            context: context.map_or_else(|| context::copy_current(py), Ok)?,
+            is_context_given,
+            token: OwnerCell::new(None),
+        };
+        Bound::new(py, listener)
+    }
+
+    /// Starts accepting.
+    fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let listener = slf.get();
+        let core = listener.core.get();
+        let shared = core.shared(py)?;
+        let source = Registered::Source(Source::Listener(slf.clone().unbind()));
+        let token = core
+            .owned
+            .with(py, |owned| owned.insert(listener.fd, source));
+        listener.token.with(py, |place| *place = Some(token));
+        shared
+            .poller
+            .register(listener.fd, token, Interest::READABLE)
+            .map_err(|error| {
+                listener.forget(py);
+                errors::os_error(py, &error)
+            })
+    }
+
+    /// Stops accepting.
+    fn stop(&self, py: Python<'_>) {
+        if self.token.with(py, |token| token.is_some())
+            && let Some(shared) = self.core.get().shared_or_closed(py)
+        {
+            // An error: the kernel has forgotten the descriptor by itself.
+            drop(shared.poller.deregister(self.fd));
+        }
+        self.forget(py);
+    }
+
+    /// Starts again after a shortage, unless the server was closed meanwhile.
+    fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let is_open: RawFd = slf
+            .get()
+            .sock
+            .call_method0(py, intern!(py, "fileno"))?
+            .extract(py)?;
+        if is_open == slf.get().fd && slf.get().token.with(py, |token| token.is_none()) {
+            Self::start(slf)?;
+        }
+        Ok(())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.core)?;
+        visit.call(&self.sock)?;
+        visit.call(&self.context)?;
+        match &self.handler {
+            Handler::Stream { factory, server } => {
+                visit.call(factory)?;
+                visit.call(server)
+            }
+            Handler::Callback(callback) => visit.call(callback),
+        }
+    }
+}
+
+impl Listener {
+    fn forget(&self, py: Python<'_>) {
+        if let Some(token) = self.token.with(py, Option::take) {
+            drop(
+                self.core
+                    .get()
+                    .owned
+                    .with(py, |owned| owned.remove(self.fd, token)),
+            );
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Transports and listeners: sockets that are read and written in Rust.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`stream`] | the transport of a TCP or Unix connection: its state and its Python methods |
+//! | [`state`] | what the transport knows |
+//! | [`reading`] | from the socket to the protocol |
+//! | [`writing`] | from `write()` to the socket, and the water marks |
+//! | [`closing`] | errors, `close()`, `abort()`, `connection_lost` |
+//! | [`endpoint`] | a socket: its descriptor, its one owner, its addresses |
+//! | [`listener`] | accepting connections |
+//!
+//! The rules are those of asyncio's selector transports; where a method matches one of theirs, it says which.
+
+mod closing;
+mod endpoint;
+pub(crate) mod listener;
+mod reading;
+mod state;
+pub(crate) mod stream;
+mod writing;

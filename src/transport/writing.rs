@@ -1,0 +1,403 @@
+//! From `write()` to the socket, and the water marks.
+//!
+//! A small write waits in the outbox until the end of the turn: header and body of a response, or the answers of
+//! several tasks, leave in one system call. Bulk does not wait: what grows above the high-water mark is sent at once.
+//! Where no turn is running to end (the loop does not run, or another thread writes), nothing waits.
+
+use super::stream::Stream;
+use crate::errors;
+use crate::event_loop::core::error_context;
+use crate::event_loop::run::is_exit;
+use crate::event_loop::source::Source;
+use crate::py::buffer::Chunk;
+use crate::py::method::{Arguments, Body, Method, define};
+use crate::py::names;
+use crate::sys::socket;
+use mio::Interest;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyType};
+use std::ffi::CStr;
+use std::io::{self, IoSlice};
+
+/// From so many writes after the connection was lost, asyncio warns.
+const WARN_FROM: u32 = 5;
+
+/// `StreamTransport.write`, as a raw method.
+struct Write;
+
+impl Method for Write {
+    type Class = Stream;
+    const NAME: &'static CStr = c"write";
+    const DOC: &'static CStr = c"write(data)\n--\n\nSends data (bytes-like) without waiting. Matches WriteTransport.write.";
+    const BODY: Body<Stream> = write;
+}
+
+pub(super) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    define::<Write>(class)
+}
+
+fn write<'py>(
+    slf: &Bound<'py, Stream>,
+    arguments: Arguments<'_, 'py>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let data = match (arguments.positional(), arguments.keywords()) {
+        ([data], None) => *data,
+        ([], Some(_)) => {
+            let data = arguments.only_keyword("write", intern!(py, "data"))?;
+            data.ok_or_else(|| not_bytes(&py.None().into_bound(py)))?
+        }
+        ([], None) => {
+            return arguments
+                .require("write", &["data"])
+                .map(|()| py.None().into_bound(py));
+        }
+        _ => return Err(PyTypeError::new_err("write() takes one argument: data")),
+    };
+    let is_bytes = data.is_instance_of::<PyBytes>()
+        || data.is_instance_of::<PyByteArray>()
+        || data.is_instance_of::<PyMemoryView>();
+    if !is_bytes {
+        return Err(not_bytes(&data));
+    }
+    if Stream::admits(
+        slf,
+        "Cannot call write() after write_eof()",
+        "unable to write; sendfile is in progress",
+    )? {
+        Stream::queue(slf, std::iter::once(Chunk::new(&data)?))?;
+    } else if data.len()? > 0 {
+        Stream::write_after_loss(slf)?;
+    }
+    Ok(py.None().into_bound(py))
+}
+
+#[cold]
+fn not_bytes(data: &Bound<'_, PyAny>) -> PyErr {
+    let wanted = if cfg!(Py_3_14) {
+        "bytes, bytearray, or memoryview object"
+    } else {
+        "bytes-like object"
+    };
+    let kind = data
+        .get_type()
+        .name()
+        .map_or_else(|_| "object".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("data argument must be a {wanted}, not '{kind}'"))
+}
+
+/// What a round of sending came to.
+enum Sent {
+    /// Everything is sent, or nothing can be.
+    Done,
+    /// The kernel has no room; a writable event follows.
+    Blocked,
+    Failed(io::Error),
+}
+
+impl Stream {
+    /// Whether bytes are taken now; false once the connection is lost.
+    #[inline]
+    fn admits(slf: &Bound<'_, Self>, ended: &'static str, busy: &'static str) -> PyResult<bool> {
+        slf.get().state.with(slf.py(), |state| {
+            if state.is_write_ended {
+                return Err(PyRuntimeError::new_err(ended));
+            }
+            if state.rare.empty_waiter.is_some() {
+                return Err(PyRuntimeError::new_err(busy));
+            }
+            Ok(state.lost == 0)
+        })
+    }
+
+    /// Writing after the end is no error, but whoever goes on is warned.
+    #[cold]
+    fn write_after_loss(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let writes = slf.get().state.with(py, |state| {
+            state.lost += 1;
+            state.lost - 1
+        });
+        if writes >= WARN_FROM {
+            names::LOGGER
+                .get(py)?
+                .call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn queue(slf: &Bound<'_, Self>, chunks: impl Iterator<Item = Chunk>) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get().core.get();
+        let can_wait = core.is_running_here();
+        let (is_new, send_now, check) = slf.get().state.with(py, |state| {
+            chunks.for_each(|chunk| state.outbox.push(chunk));
+            let is_above = state.flow.is_above_high(state.outbox.size());
+            let send_now = !state.is_blocked && (is_above || !can_wait);
+            let is_new =
+                !state.is_blocked && !send_now && !state.is_unflushed && !state.outbox.is_empty();
+            state.is_unflushed |= is_new;
+            (is_new, send_now, is_above)
+        });
+        if is_new {
+            let source = Source::Stream(slf.clone().unbind());
+            core.owned.with(py, |owned| owned.unflushed.push(source));
+        }
+        if send_now {
+            Self::send(slf)?;
+        }
+        if check { Self::check_high(slf) } else { Ok(()) }
+    }
+
+    pub(super) fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ended = "Cannot call writelines() after write_eof()";
+        let admits = Self::admits(slf, ended, "unable to writelines; sendfile is in progress")?;
+        let chunks = list
+            .try_iter()?
+            .map(|data| Chunk::new(&data?))
+            .collect::<PyResult<Vec<_>>>()?;
+        if admits {
+            return Self::queue(slf, chunks.into_iter());
+        }
+        if chunks.iter().any(|chunk| !chunk.as_ref().is_empty()) {
+            Self::write_after_loss(slf)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// At the end of a turn: sends what was written in it.
+    pub(crate) fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf
+            .get()
+            .state
+            .with(slf.py(), |state| std::mem::take(&mut state.is_unflushed))
+        {
+            return Self::send(slf);
+        }
+        Ok(())
+    }
+
+    /// Sends as much as the kernel takes, then does what waited for it.
+    pub(super) fn send(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let sent = slf.get().state.with(py, |state| {
+            state.is_unflushed = false;
+            let Some(fd) = state.endpoint.fd() else {
+                return Sent::Done;
+            };
+            while !state.outbox.is_empty() && !state.is_blocked {
+                let size = state.outbox.size();
+                let answer = match state.outbox.single() {
+                    Some(data) => socket::send(fd, data).map(|count| (count, size)),
+                    None => {
+                        let mut parts = [IoSlice::new(&[]); socket::MAX_PARTS];
+                        let count = state.outbox.parts(&mut parts);
+                        let parts = &parts[..count];
+                        let offered = parts.iter().map(|part| part.len()).sum();
+                        socket::send_vectored(fd, parts).map(|count| (count, offered))
+                    }
+                };
+                match answer {
+                    Ok((count, offered)) => {
+                        state.outbox.advance(count);
+                        // A short write means a full buffer: the kernel tells when there is room again.
+                        state.is_blocked = count < offered;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        state.is_blocked = true
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Sent::Failed(error),
+                }
+            }
+            if state.is_blocked {
+                Sent::Blocked
+            } else {
+                Sent::Done
+            }
+        });
+        match sent {
+            Sent::Failed(error) => {
+                return Self::fatal(
+                    slf,
+                    &errors::os_error(py, &error),
+                    "Fatal write error on socket transport",
+                );
+            }
+            Sent::Blocked => Self::want_writable(slf, true)?,
+            Sent::Done => {}
+        }
+        Self::after_send(slf)
+    }
+
+    /// `_SelectorSocketTransport._write_ready`, after the system call.
+    fn after_send(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        Self::check_low(slf)?;
+        // The protocol may have written more.
+        let (is_drained, ends, closes, waiter) = slf.get().state.with(py, |state| {
+            let is_drained = state.outbox.is_empty() && state.lost == 0;
+            let waiter = if is_drained {
+                state
+                    .rare
+                    .empty_waiter
+                    .as_ref()
+                    .map(|waiter| waiter.clone_ref(py))
+            } else {
+                None
+            };
+            (is_drained, state.is_write_ended, state.is_closing, waiter)
+        });
+        if !is_drained {
+            return Ok(());
+        }
+        Self::want_writable(slf, false)?;
+        if let Some(waiter) = waiter {
+            names::SET_RESULT_UNLESS_CANCELLED
+                .get(py)?
+                .call1((waiter, py.None()))?;
+        }
+        if closes {
+            return Self::lose(slf, None);
+        }
+        if ends && let Err(error) = Self::shut_down(slf) {
+            return Self::fatal(slf, &error, "Fatal write error on socket transport");
+        }
+        Ok(())
+    }
+
+    /// Unix sockets are registered for writability only while they wait for it.
+    fn want_writable(slf: &Bound<'_, Self>, wanted: bool) -> PyResult<()> {
+        let py = slf.py();
+        let place = slf.get().state.with(py, |state| {
+            let (fd, token) = (state.endpoint.fd()?, state.token?);
+            let changes = !state.endpoint.is_tcp() && state.is_write_registered != wanted;
+            changes.then(|| {
+                state.is_write_registered = wanted;
+                (fd, token)
+            })
+        });
+        let (Some((fd, token)), Some(shared)) = (place, slf.get().core.get().shared_or_closed(py))
+        else {
+            return Ok(());
+        };
+        let interest = if wanted {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        };
+        match shared.poller.reregister(fd, token, interest) {
+            Ok(()) => Ok(()),
+            Err(error) => Self::fatal(
+                slf,
+                &errors::os_error(py, &error),
+                "Fatal write error on socket transport",
+            ),
+        }
+    }
+
+    /// Asks the protocol to pause writing when the outbox has grown above the high-water mark.
+    pub(super) fn check_high(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let pause = slf.get().state.with(slf.py(), |state| {
+            state.flow.should_pause(state.outbox.size())
+        });
+        if pause {
+            Self::tell_flow(slf, "pause_writing")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Asks the protocol to resume writing when the outbox has shrunk to the low-water mark.
+    fn check_low(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let resume = slf.get().state.with(slf.py(), |state| {
+            state.flow.should_resume(state.outbox.size())
+        });
+        if resume {
+            Self::tell_flow(slf, "resume_writing")
+        } else {
+            Ok(())
+        }
+    }
+
+    fn tell_flow(slf: &Bound<'_, Self>, method: &str) -> PyResult<()> {
+        let py = slf.py();
+        let Some(protocol) = slf.get().protocol(py) else {
+            return Ok(());
+        };
+        match protocol.bind(py).call_method0(method) {
+            Ok(_) => Ok(()),
+            Err(error) if is_exit(py, &error) => Err(error),
+            Err(error) => {
+                let context = error_context(py, &format!("protocol.{method}() failed"), &error)?;
+                Self::report(slf, &context)
+            }
+        }
+    }
+
+    /// `_SelectorSocketTransport.write_eof`
+    pub(super) fn end_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let ended = slf.get().state.with(py, |state| {
+            let is_late = state.is_closing || state.is_write_ended;
+            state.is_write_ended |= !is_late;
+            !is_late
+        });
+        if !ended {
+            return Ok(());
+        }
+        // Drained already: the direction ends now, and its error is the caller's.
+        if slf.get().state.with(py, |state| state.outbox.is_empty()) {
+            Self::shut_down(slf)
+        } else {
+            Self::send(slf)
+        }
+    }
+
+    fn shut_down(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let Some(fd) = slf.get().state.with(slf.py(), |state| state.endpoint.fd()) else {
+            return Ok(());
+        };
+        socket::shutdown_write(fd).map_err(|error| errors::os_error(slf.py(), &error))
+    }
+
+    pub(super) fn make_empty_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if slf
+            .get()
+            .state
+            .with(py, |state| state.rare.empty_waiter.is_some())
+        {
+            return Err(PyRuntimeError::new_err("Empty waiter is already set"));
+        }
+        let waiter = slf
+            .get()
+            .core
+            .bind(py)
+            .call_method0(intern!(py, "create_future"))?;
+        let kept = waiter.clone().unbind();
+        let is_empty = slf.get().state.with(py, |state| {
+            state.rare.empty_waiter = Some(kept);
+            state.outbox.is_empty()
+        });
+        if is_empty {
+            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        } else {
+            Self::send(slf)?;
+        }
+        Ok(waiter)
+    }
+
+    pub(super) fn protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state.with(py, |state| {
+            state
+                .protocol
+                .as_ref()
+                .map(|protocol| protocol.clone_ref(py))
+        })
+    }
+}
