@@ -1,0 +1,254 @@
+"""What must die: loops that nobody closed, and all that callbacks and connections held."""
+
+import asyncio
+import gc
+import sys
+import weakref
+
+import pytest
+
+import support
+
+
+class Thing:
+    """Something to hold a weak reference to."""
+
+    def method(self, *arguments):
+        pass
+
+
+def drop(held):
+    """Empty a list that holds the last references, and collect what that leaves."""
+    held.clear()
+    gc.collect()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_loop_dropped_unclosed(loop_factory, debug):
+    """It warns, closes its descriptors, and takes with it what was queued, cycles too."""
+    descriptors = support.open_descriptors()
+    loop = loop_factory()
+    loop.set_debug(debug)
+    queued = [Thing() for _ in range(4)]
+    dead = [weakref.ref(thing) for thing in queued]
+    queued[0].loop = loop
+    loop.call_soon(queued[0].method, loop)
+    loop.call_later(1000, queued[1].method, loop)
+    loop.call_soon_threadsafe(queued[2].method, loop)
+    loop.set_exception_handler(queued[3].method)
+    loop.call_soon(loop.call_soon, int)
+    support.spin(loop)
+    loop.call_soon(queued[0].method, loop)
+    gone = weakref.ref(loop)
+    held = [loop, queued]
+    del loop, queued
+    with pytest.warns(ResourceWarning, match="^unclosed event loop <.* closed=False"):
+        drop(held)
+    assert gone() is None
+    assert [reference() for reference in dead] == [None] * 4
+    assert support.open_descriptors() == descriptors
+
+
+def test_a_loop_dropped_with_watchers(loop_factory):
+    ours, theirs = support.socket_pair("unix")
+    descriptors = support.open_descriptors()
+    with ours, theirs:
+        thing = Thing()
+        loop = thing.loop = loop_factory()
+        dead = weakref.ref(thing)
+        loop.add_reader(ours, thing.method, loop)
+        loop.add_writer(ours, thing.method, loop)
+        held = [loop, thing]
+        del loop, thing
+        with pytest.warns(ResourceWarning, match="^unclosed event loop "):
+            drop(held)
+        assert dead() is None
+        assert support.open_descriptors() == descriptors
+
+
+def test_a_closed_loop_holds_nothing(new_loop):
+    loop = new_loop()
+    things = [Thing() for _ in range(3)]
+    dead = [weakref.ref(thing) for thing in things]
+    ours, theirs = support.socket_pair("unix")
+    loop.call_soon(things[0].method)
+    loop.call_later(1000, things[1].method)
+    loop.add_reader(ours, things[2].method)
+    loop.remove_reader(ours)
+    loop.close()
+    ours.close()
+    theirs.close()
+    del things
+    gc.collect()
+    assert [reference() for reference in dead] == [None] * 3
+
+
+def test_a_closed_loop_dies_without_a_warning(loop_factory):
+    loop = loop_factory()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
+
+
+async def test_cycles_through_handles_are_found(loop):
+    thing = Thing()
+    dead = weakref.ref(thing)
+    thing.handles = [loop.call_later(0.001, thing.method, thing), loop.call_soon(thing.method)]
+    await asyncio.sleep(0.002)
+    del thing
+    gc.collect()
+    assert dead() is None
+
+
+async def test_cycles_through_cancelled_handles(loop):
+    thing = Thing()
+    dead = weakref.ref(thing)
+    thing.handle = loop.call_later(1000, thing.method, thing)
+    thing.handle.cancel()
+    del thing
+    gc.collect()
+    assert dead() is None
+
+
+async def test_watchers_that_were_removed(loop):
+    ours, theirs = support.socket_pair("unix")
+    with ours, theirs:
+        thing = Thing()
+        dead = weakref.ref(thing)
+        loop.add_reader(ours, thing.method)
+        loop.add_writer(ours, thing.method)
+        await support.turns(2)
+        loop.remove_reader(ours)
+        loop.remove_writer(ours)
+        del thing
+        await support.turns(2)
+        gc.collect()
+        assert dead() is None
+
+
+@pytest.mark.parametrize("protocol", [support.Recorder, support.BufferedRecorder])
+async def test_connections_die(loop, kind, protocol):
+    """Transport and protocol refer to each other, and are gone when the connection is."""
+    one, other = protocol(), protocol()
+    async with support.transport_pair(one, other, kind) as (first, second):
+        first.write(b"x" * 1000)
+        await other.wait_bytes(1000)
+        second.close()
+        await one.wait_event("lost")
+        await other.wait_event("lost")
+        dead = [weakref.ref(thing) for thing in (one, other, first, second)]
+        del one, other, first, second
+    await support.turns(2)
+    gc.collect()
+    assert [reference() for reference in dead] == [None] * 4
+
+
+async def test_a_protocol_that_was_replaced_dies(loop, kind):
+    ours, theirs = support.socket_pair(kind)
+    transport, old = await loop.create_connection(support.Recorder, sock=ours)
+    with theirs:
+        transport.set_protocol(new := support.Recorder())
+        dead = weakref.ref(old)
+        del old
+        await support.turns(2)
+        gc.collect()
+        assert dead() is None
+        transport.close()
+        await new.wait_event("lost")
+
+
+async def test_a_transport_lives_while_it_is_connected(loop, kind):
+    """Nobody but the loop holds it."""
+    ours, theirs = support.socket_pair(kind)
+    await loop.create_connection(support.Echo, sock=ours)
+    gc.collect()
+    theirs.send(b"hello")
+    assert await support.read_exactly(theirs, 5) == b"hello"
+    theirs.close()
+    await support.turns(5)
+
+
+async def test_written_data_is_let_go(loop, kind):
+    received = support.Recorder()
+    async with support.transport_pair(support.Recorder(), received, kind) as (transport, _):
+        data = b"x" * 300_000
+        before = sys.getrefcount(data)
+        transport.write(data)
+        await received.wait_bytes(300_000)
+        await support.turns(2)
+        assert sys.getrefcount(data) == before
+
+
+def messages_of(warnings):
+    """The texts of the warnings that the transports and loops themselves gave."""
+    texts = [str(warning.message) for warning in warnings]
+    return sorted(" ".join(text.split()[:2]) for text in texts if "socket.socket" not in text)
+
+
+def test_transports_of_a_loop_dropped_unclosed(loop_factory):
+    descriptors = support.open_descriptors()
+    ours, theirs = support.socket_pair("tcp")
+    loop = loop_factory()
+    loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+    del ours
+    with theirs:
+        held = [loop]
+        del loop
+        with pytest.warns(ResourceWarning) as caught:
+            drop(held)
+        assert messages_of(caught) == ["unclosed event", "unclosed transport"]
+    assert support.open_descriptors() == descriptors
+
+
+def test_transports_of_a_loop_closed_around_them(new_loop):
+    descriptors = support.open_descriptors()
+    loop = new_loop()
+    ours, theirs = support.socket_pair("tcp")
+    transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+    del ours
+    loop.close()
+    with theirs:
+        held = [transport]
+        del transport
+        with pytest.warns(ResourceWarning) as caught:
+            drop(held)
+        assert messages_of(caught) == ["unclosed transport"]
+    assert support.open_descriptors() == descriptors
+
+
+def test_servers_of_a_loop_closed_around_them(new_loop):
+    descriptors = support.open_descriptors()
+    loop = new_loop()
+    server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+    server.close()
+    loop.close()
+    del server
+    gc.collect()
+    assert support.open_descriptors() == descriptors
+
+
+async def test_many_connections_leave_no_objects_behind(loop):
+    async def work():
+        server = await loop.create_server(support.Echo, "127.0.0.1", 0)
+        async with support.serving(server):
+            for _ in range(50):
+                client = support.Recorder()
+                transport, _ = await loop.create_connection(
+                    lambda client=client: client, "127.0.0.1", support.port_of(server)
+                )
+                transport.write(b"hello")
+                await client.wait_bytes(5)
+                transport.close()
+                await client.wait_event("lost")
+
+    await work()
+    await support.turns(5)
+    gc.collect()
+    before = len(gc.get_objects())
+    await work()
+    await support.turns(5)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
