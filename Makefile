@@ -10,7 +10,7 @@
 PYTHON ?= python3
 CARGO ?= cargo
 VENV ?= .venv-test
-EXTRAS ?= test
+EXTRAS ?= bench,test
 ARGS ?=
 PYTEST_ARGS ?=
 

@@ -24,7 +24,7 @@ def test_every_example_is_tested() -> None:
 
 @pytest.mark.parametrize("name", OUTPUT)
 def test_example(name: str) -> None:
-    command = [sys.executable, "-W", "error", "-X", "dev", "-m", "mioloop", "run"]
+    command = [sys.executable, "-W", "error", "-m", "mioloop", "run"]
     done = subprocess.run(
         [*command, str(FOLDER / name)], capture_output=True, text=True, timeout=50, check=False
     )
