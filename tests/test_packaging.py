@@ -94,3 +94,8 @@ def test_links_in_the_documents_lead_somewhere() -> None:
 
 def test_changes_have_a_place() -> None:
     assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_source_archive_can_be_built() -> None:
+    # maturin puts into the sdist what cargo's own list names.
+    assert {"/Cargo.toml", "/build.rs", "/src"} <= set(CARGO["package"]["include"])
