@@ -11,13 +11,8 @@ use std::io;
 pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => {
-            let text = py
-                .import("os")
-                .and_then(|os| os.call_method1("strerror", (number,)));
-            text.map_or_else(
-                |failure| failure,
-                |text| PyOSError::new_err((number, text.unbind())),
-            )
+            let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,)));
+            text.map_or_else(|failure| failure, |text| PyOSError::new_err((number, text.unbind())))
         }
         None => PyOSError::new_err(error.to_string()),
     }
@@ -25,17 +20,11 @@ pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
 
 /// The repr of an object, or a stand-in if it has none that works.
 pub(crate) fn repr(object: &Bound<'_, PyAny>) -> String {
-    object.repr().map_or_else(
-        |_| "<object without repr>".to_owned(),
-        |text| text.to_string(),
-    )
+    object.repr().map_or_else(|_| "<object without repr>".to_owned(), |text| text.to_string())
 }
 
 /// Nanoseconds as Python's clock gives them: seconds.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "Python's time.monotonic() rounds in the same way"
-)]
+#[expect(clippy::cast_precision_loss, reason = "Python's time.monotonic() rounds in the same way")]
 pub(crate) fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
@@ -43,7 +32,5 @@ pub(crate) fn seconds(nanoseconds: u64) -> f64 {
 /// A path of the file system as `os.fsdecode` gives it.
 pub(crate) fn path<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     use std::os::unix::ffi::OsStrExt;
-    Ok(std::ffi::OsStr::from_bytes(path)
-        .into_pyobject(py)?
-        .into_any())
+    Ok(std::ffi::OsStr::from_bytes(path).into_pyobject(py)?.into_any())
 }

@@ -42,6 +42,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         event_loop::define_methods(&py.get_type::<Loop>())?;
+        event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
         transport::stream::define_methods(&py.get_type::<Stream>())
     }
 
@@ -57,11 +58,7 @@ mod _core {
         info.set_item("mio", env!("MIOLOOP_MIO"))?;
         info.set_item(
             "poller",
-            if cfg!(any(target_os = "linux", target_os = "android")) {
-                "epoll"
-            } else {
-                "kqueue"
-            },
+            if cfg!(any(target_os = "linux", target_os = "android")) { "epoll" } else { "kqueue" },
         )?;
         Ok(info)
     }

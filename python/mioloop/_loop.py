@@ -48,6 +48,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         self._listeners: dict[int, _core.Listener] = {}
         # Borrowed transports (datagrams) register here; asyncio's Unix servers there.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._set_other_transports(self._transports.data)
         self._unix_server_sockets: dict[socket.socket, int] = {}
         if _HAS_CONTEXTS:
             # Before Python 3.14 the policy has the child watcher.

@@ -27,251 +27,37 @@
 //! ```
 
 use super::handle::{Handle, TimerHandle};
+use super::owned::{Runnable, Timer};
 use super::run::Run;
-use super::source::{Event, Source};
-use super::watch::Watch;
 use super::{Loop, Shared};
 use crate::errors;
 use crate::py::context::Entered;
-use crate::reactor::poller::{self, Events, LEVEL_NEEDS_REARM, Token};
-use crate::reactor::timers::Timers;
+use crate::py::object;
+use crate::reactor::poller::Events;
 use crate::sys::clock;
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use slotmap::{DefaultKey, Key, KeyData, SlotMap};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
 
-/// While work stays ready, the kernel is asked for events this often (nanoseconds).
-const POLL_EVERY: u64 = 50_000;
-/// The clock is read after at most so many runnables: reading it costs a quarter of a callback.
-const CLOCK_EVERY: u32 = 16;
 /// Room for the events of one poll.
 const EVENTS_AT_ONCE: usize = 512;
 /// The size of a small read (bytes): the scratch that all transports share.
 pub(crate) const SCRATCH: usize = 64 * 1024;
-/// So many handles are kept for the next `call_soon`.
-pub(crate) const POOL: usize = 1024;
-
-/// Something that a turn runs.
-#[derive(Debug)]
-pub(crate) enum Runnable {
-    Handle(Py<Handle>),
-    Timer(Py<TimerHandle>),
-    /// A handle made by asyncio's own classes: debug mode, signal handlers.
-    Foreign(Py<PyAny>),
-    /// What happened to a transport or listener.
-    Event(Source, Event),
-    /// A level-triggered registration where the platform only has edges.
-    Rearm(Token),
-}
-
-/// Something that waits for its time.
-#[derive(Debug)]
-pub(crate) enum Timer {
-    Native(Py<TimerHandle>),
-    Foreign(Py<PyAny>),
-}
-
-/// What is registered under a token.
-#[derive(Debug)]
-pub(crate) enum Registered {
-    Watch(Watch),
-    Source(Source),
-}
-
-/// The state that the owner thread works on.
-#[derive(Debug, Default)]
-pub(crate) struct Owned {
-    pub(crate) ready: VecDeque<Runnable>,
-    pub(crate) timers: Timers<Timer>,
-    sources: SlotMap<DefaultKey, Registered>,
-    /// The token of every registered descriptor.
-    fds: HashMap<RawFd, Token>,
-    /// Transports that have unsent bytes from this turn.
-    pub(crate) unflushed: Vec<Source>,
-    /// Handles to be used again.
-    pub(crate) pool: Vec<Py<Handle>>,
-    pace: Pace,
-}
-
-/// When to look at the clock and at the kernel while work stays ready.
-#[derive(Debug, Default)]
-struct Pace {
-    /// Runnables until the clock is read.
-    left: u32,
-    /// How many it was last time; doubles while callbacks are fast.
-    step: u32,
-    /// When the clock was read last (nanoseconds).
-    read: u64,
-    /// When the kernel was asked last (nanoseconds).
-    polled: u64,
-    /// Whether it had something then: it is asked again at once.
-    found: bool,
-}
+/// So many handles are kept for the next `call_soon`, and timers for the next `call_later`: what a burst needed once
+/// is there for the next one, which also spares the garbage collector.
+pub(crate) const POOL: usize = 64 * 1024;
+/// A loop that has nothing to do keeps so many, and lets go of as many more at a time.
+const IDLE_POOL: usize = 1024;
 
 /// What a turn does before it runs what is ready.
 enum Plan {
     /// Run.
     Go,
-    /// Ask the kernel without waiting.
-    Poll,
+    /// Ask the kernel without waiting; it is this late (nanoseconds).
+    Poll(u64),
     /// Nothing is ready.
     Sleep,
-}
-
-impl Pace {
-    /// After a run began or a sleep ended: the kernel is asked on the next turn.
-    fn reset(&mut self) {
-        (self.left, self.step, self.found) = (0, 0, true);
-    }
-
-    /// Counts what is about to run; true: time to read the clock.
-    fn is_clock_due(&mut self, runnables: usize) -> bool {
-        let count = u32::try_from(runnables).unwrap_or(u32::MAX);
-        if self.left > count {
-            self.left -= count;
-            return false;
-        }
-        true
-    }
-
-    /// Notes that it is `now`; true: time to ask the kernel.
-    fn is_poll_due(&mut self, now: u64) -> bool {
-        // Slow callbacks: look at the clock after each of them. Fast ones: ever less often.
-        let was_slow = now.saturating_sub(self.read) >= POLL_EVERY;
-        self.step = if was_slow {
-            1
-        } else {
-            (self.step * 2).clamp(1, CLOCK_EVERY)
-        };
-        (self.left, self.read) = (self.step, now);
-        self.found || now.saturating_sub(self.polled) >= POLL_EVERY
-    }
-
-    fn note_poll(&mut self, now: u64, found: bool) {
-        (self.polled, self.found) = (now, found);
-    }
-}
-
-impl Owned {
-    /// Gives a source its token and remembers its descriptor.
-    pub(crate) fn insert(&mut self, fd: RawFd, source: Registered) -> Token {
-        let token = Token(self.sources.insert(source).data().as_ffi());
-        self.fds.insert(fd, token);
-        token
-    }
-
-    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut Registered> {
-        self.sources.get_mut(key(token))
-    }
-
-    /// The token that a descriptor is registered under.
-    pub(crate) fn token_of(&self, fd: RawFd) -> Option<Token> {
-        self.fds.get(&fd).copied()
-    }
-
-    /// Takes a source out; events that are still under way for it find nothing.
-    pub(crate) fn remove(&mut self, fd: RawFd, token: Token) -> Option<Registered> {
-        let source = self.sources.remove(key(token));
-        if self.fds.get(&fd) == Some(&token) {
-            self.fds.remove(&fd);
-        }
-        source
-    }
-
-    /// Makes ready what the kernel reported.
-    fn take_events(&mut self, py: Python<'_>, events: &Events) {
-        for (token, readiness) in poller::iter(events) {
-            match self.sources.get(key(token)) {
-                None => {}
-                Some(Registered::Source(source)) => {
-                    self.ready.push_back(Runnable::Event(
-                        source.clone_ref(py),
-                        Event::Ready(readiness),
-                    ));
-                }
-                Some(Registered::Watch(watch)) => {
-                    watch.make_ready(py, readiness, &mut self.ready);
-                    if LEVEL_NEEDS_REARM {
-                        self.ready.push_back(Runnable::Rearm(token));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes ready the timers that are due; cancelled ones go to `dead`, to be dropped by the caller.
-    fn take_due(&mut self, py: Python<'_>, now: u64, dead: &mut Vec<Timer>) {
-        while let Some((deadline, timer)) = self.timers.first() {
-            let is_cancelled = timer.is_cancelled_native(py);
-            if deadline > now && !is_cancelled {
-                return;
-            }
-            match self.timers.pop() {
-                Some(timer) if is_cancelled => {
-                    self.timers.note_popped_cancelled();
-                    dead.push(timer);
-                }
-                Some(Timer::Native(timer)) => self.ready.push_back(Runnable::Timer(timer)),
-                Some(Timer::Foreign(timer)) => self.ready.push_back(Runnable::Foreign(timer)),
-                None => return,
-            }
-        }
-    }
-
-    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for runnable in &self.ready {
-            match runnable {
-                Runnable::Handle(handle) => visit.call(handle)?,
-                Runnable::Timer(timer) => visit.call(timer)?,
-                Runnable::Foreign(handle) => visit.call(handle)?,
-                Runnable::Event(source, _) => {
-                    source.traverse(visit)?;
-                }
-                Runnable::Rearm(_) => {}
-            }
-        }
-        for timer in self.timers.iter() {
-            match timer {
-                Timer::Native(timer) => visit.call(timer)?,
-                Timer::Foreign(timer) => visit.call(timer)?,
-            }
-        }
-        for source in self.sources.values() {
-            match source {
-                Registered::Watch(watch) => watch.traverse(visit)?,
-                Registered::Source(source) => source.traverse(visit)?,
-            }
-        }
-        self.unflushed
-            .iter()
-            .try_for_each(|source| source.traverse(visit))?;
-        self.pool.iter().try_for_each(|handle| visit.call(handle))
-    }
-}
-
-fn key(token: Token) -> DefaultKey {
-    KeyData::from_ffi(token.0).into()
-}
-
-impl Timer {
-    /// Whether it is a cancelled one of ours; asyncio's own are asked when they are run.
-    fn is_cancelled_native(&self, py: Python<'_>) -> bool {
-        match self {
-            Self::Native(timer) => timer.get().is_cancelled(py),
-            Self::Foreign(_) => false,
-        }
-    }
-
-    pub(crate) fn is_cancelled(&self, py: Python<'_>) -> PyResult<bool> {
-        match self {
-            Self::Native(timer) => Ok(timer.get().is_cancelled(py)),
-            Self::Foreign(timer) => super::run::is_cancelled(timer.bind(py)),
-        }
-    }
 }
 
 /// What a run of the loop needs beside the state of the loop itself.
@@ -280,7 +66,10 @@ pub(crate) struct Turns {
     events: Events,
     /// What this turn runs.
     batch: VecDeque<Runnable>,
+    /// What must die outside the cell: cancelled timers, and handles that the pool has too many of.
     dead: Vec<Timer>,
+    spare: Vec<Py<Handle>>,
+    spare_timers: Vec<Py<TimerHandle>>,
     pub(crate) entered: Entered,
     pub(crate) scratch: Scratch,
 }
@@ -305,6 +94,8 @@ impl Turns {
             events: Events::with_capacity(EVENTS_AT_ONCE),
             batch: VecDeque::new(),
             dead: Vec::new(),
+            spare: Vec::new(),
+            spare_timers: Vec::new(),
             entered: Entered::default(),
             scratch: Scratch::default(),
         }
@@ -321,19 +112,16 @@ impl Loop {
     pub(crate) fn turn(slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
         let py = slf.py();
         let core = slf.get();
-        match core.plan(py, shared) {
+        match core.plan(py) {
             Plan::Go => {}
-            Plan::Poll => {
-                shared
-                    .poller
-                    .wait(&mut turns.events, Some(0))
-                    .or_else(|error| interrupted(py, error))?;
+            Plan::Poll(now) => {
+                shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, error))?;
                 py.check_signals()?;
-                core.collect(py, shared, turns);
+                core.collect(py, shared, turns, Some(now));
             }
             Plan::Sleep => {
                 core.sleep(py, shared, turns)?;
-                core.collect(py, shared, turns);
+                core.collect(py, shared, turns, None);
             }
         }
         core.owned.with(py, |owned| {
@@ -342,7 +130,7 @@ impl Loop {
             }
             std::mem::swap(&mut owned.ready, &mut turns.batch);
         });
-        turns.dead.clear();
+        core.recycle_dead(py, turns);
         let outcome = Self::run_batch(slf, turns);
         if !turns.batch.is_empty() {
             // An exception leaves the loop: what did not run yet stays, before what was scheduled since.
@@ -356,11 +144,7 @@ impl Loop {
 
     fn run_batch(slf: &Bound<'_, Self>, turns: &mut Turns) -> PyResult<()> {
         let py = slf.py();
-        let mut run = Run {
-            core: slf,
-            entered: &mut turns.entered,
-            scratch: &mut turns.scratch,
-        };
+        let mut run = Run { core: slf, entered: &mut turns.entered, scratch: &mut turns.scratch };
         let mut outcome = Ok(());
         while let Some(runnable) = turns.batch.pop_front() {
             outcome = run.run(runnable);
@@ -377,9 +161,7 @@ impl Loop {
     /// Sends what transports were given in this turn.
     fn flush(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let unflushed = self
-            .owned
-            .with(py, |owned| std::mem::take(&mut owned.unflushed));
+        let unflushed = self.owned.with(py, |owned| std::mem::take(&mut owned.unflushed));
         if unflushed.is_empty() {
             return Ok(());
         }
@@ -397,29 +179,18 @@ impl Loop {
         outcome
     }
 
-    fn plan(&self, py: Python<'_>, shared: &Shared) -> Plan {
+    fn plan(&self, py: Python<'_>) -> Plan {
         let is_stopping = self.is_stopping();
         self.owned.with(py, |owned| {
-            if owned.ready.is_empty()
-                && owned.unflushed.is_empty()
-                && shared.inbox.is_empty()
-                && !is_stopping
-            {
+            if owned.ready.is_empty() && owned.unflushed.is_empty() && !is_stopping {
                 return Plan::Sleep;
             }
             if !owned.pace.is_clock_due(owned.ready.len()) {
                 return Plan::Go;
             }
             let now = clock::monotonic();
-            let is_timer_due = owned
-                .timers
-                .first()
-                .is_some_and(|(deadline, _)| deadline <= now);
-            if owned.pace.is_poll_due(now) || is_timer_due {
-                Plan::Poll
-            } else {
-                Plan::Go
-            }
+            let is_timer_due = owned.timers.first().is_some_and(|(deadline, _)| deadline <= now);
+            if owned.pace.is_poll_due(now) || is_timer_due { Plan::Poll(now) } else { Plan::Go }
         })
     }
 
@@ -428,20 +199,20 @@ impl Loop {
         let deadline = self.owned.with(py, |owned| {
             // Cancelled timers at the top would wake the loop for nothing.
             owned.take_due(py, 0, &mut turns.dead);
+            turns.spare.extend(trim(&mut owned.pool));
+            turns.spare_timers.extend(trim(&mut owned.timer_pool));
             owned.timers.first().map(|(deadline, _)| deadline)
         });
-        turns.dead.clear();
+        self.recycle_dead(py, turns);
+        turns.spare.clear();
+        turns.spare_timers.clear();
         let timeout = deadline.map(|deadline| deadline.saturating_sub(clock::monotonic()));
         if timeout == Some(0) {
-            shared
-                .poller
-                .wait(&mut turns.events, Some(0))
-                .or_else(|error| interrupted(py, error))?;
+            shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, error))?;
             return py.check_signals();
         }
         shared.inbox.park();
-        let has_work =
-            !shared.inbox.is_empty() || self.owned.with(py, |owned| !owned.ready.is_empty());
+        let has_work = !shared.inbox.is_empty() || self.owned.with(py, |owned| !owned.ready.is_empty());
         let outcome = if has_work || self.is_stopping() {
             turns.events.clear();
             Ok(())
@@ -455,18 +226,50 @@ impl Loop {
         py.check_signals()
     }
 
-    /// Makes ready what the poll brought and the timers that are due.
-    fn collect(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) {
+    /// Makes ready what the poll brought and the timers that are due; `now`: when the poll began, if that is known.
+    fn collect(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns, now: Option<u64>) {
         let dead = &mut turns.dead;
         self.owned.with(py, |owned| {
             if !shared.inbox.is_empty() {
                 owned.ready.extend(shared.inbox.drain());
             }
-            owned.take_events(py, &turns.events);
-            let now = clock::monotonic();
-            owned.pace.note_poll(now, turns.events.len() > 0);
-            owned.take_due(py, now, dead);
+            let found = turns.events.len() > 0;
+            if found {
+                owned.take_events(py, &turns.events);
+            }
+            // After a sleep the clock is read for the timers only; a busy turn asks the kernel once more anyway.
+            match now {
+                Some(now) => owned.pace.note_poll(now, found),
+                None => owned.pace.reset(),
+            }
+            if owned.timers.first().is_some() {
+                owned.take_due(py, clock::monotonic(), dead);
+            }
         });
+    }
+
+    fn recycle_dead(&self, py: Python<'_>, turns: &mut Turns) {
+        for timer in turns.dead.drain(..) {
+            if let Timer::Native(timer) = timer {
+                self.recycle_timer(py, timer);
+            }
+        }
+    }
+
+    /// Keeps a timer that is done with for the next `call_later`, if nobody else knows it.
+    pub(crate) fn recycle_timer(&self, py: Python<'_>, timer: Py<TimerHandle>) {
+        if !object::is_unshared(py, &timer) {
+            return;
+        }
+        timer.get().empty(py);
+        let rest = self.owned.with(py, |owned| {
+            if owned.timer_pool.len() < POOL {
+                owned.timer_pool.push(timer);
+                return None;
+            }
+            Some(timer)
+        });
+        drop(rest);
     }
 
     /// A cancelled timer waits in the heap; when they are many they are taken out.
@@ -475,35 +278,35 @@ impl Loop {
             return;
         }
         // asyncio's own handles are asked by attribute: outside the cell.
-        let mut timers = self
-            .owned
-            .with(py, |owned| std::mem::take(&mut owned.timers));
+        let mut timers = self.owned.with(py, |owned| std::mem::take(&mut owned.timers));
         let pruned = timers.prune(|timer| timer.is_cancelled(py).unwrap_or(false));
         self.owned.with(py, |owned| {
             let added = std::mem::replace(&mut owned.timers, timers);
             owned.timers.merge(added);
         });
-        drop(pruned);
+        for timer in pruned {
+            if let Timer::Native(timer) = timer {
+                self.recycle_timer(py, timer);
+            }
+        }
     }
 }
 
 /// EINTR is no error: the caller looks at the signals next.
 fn interrupted(py: Python<'_>, error: io::Error) -> PyResult<()> {
-    if error.kind() == io::ErrorKind::Interrupted {
-        Ok(())
-    } else {
-        Err(errors::os_error(py, &error))
-    }
+    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(errors::os_error(py, &error)) }
 }
 
 /// A dictionary for the loop's exception handler.
-pub(crate) fn error_context<'py>(
-    py: Python<'py>,
-    message: &str,
-    error: &PyErr,
-) -> PyResult<Bound<'py, PyDict>> {
+pub(crate) fn error_context<'py>(py: Python<'py>, message: &str, error: &PyErr) -> PyResult<Bound<'py, PyDict>> {
     let context = PyDict::new(py);
     context.set_item("message", message)?;
     context.set_item("exception", error.value(py))?;
     Ok(context)
+}
+
+/// The part of a pool that an idle loop lets go of now.
+fn trim<T>(pool: &mut Vec<T>) -> std::vec::Drain<'_, T> {
+    let from = IDLE_POOL.max(pool.len().saturating_sub(IDLE_POOL)).min(pool.len());
+    pool.drain(from..)
 }

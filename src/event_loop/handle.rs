@@ -8,11 +8,14 @@
 use super::Loop;
 use crate::py::call::Args;
 use crate::py::cell::OwnerCell;
+use crate::py::method::{Arguments, Body, Method, define};
 use crate::py::names;
 use pyo3::basic::CompareOp;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
+use std::ffi::CStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What both kinds of handle hold. The callback is None before its first use, and from cancellation on.
 #[derive(Debug)]
@@ -41,21 +44,11 @@ impl Call {
 }
 
 impl Callback {
-    const EMPTY: Self = Self {
-        function: None,
-        args: Args::NONE,
-        context: None,
-        is_cancelled: false,
-    };
+    const EMPTY: Self = Self { function: None, args: Args::NONE, context: None, is_cancelled: false };
 
     #[inline]
     fn new(call: Call) -> Self {
-        Self {
-            function: Some(call.function),
-            args: call.args,
-            context: Some(call.context),
-            is_cancelled: false,
-        }
+        Self { function: Some(call.function), args: call.args, context: Some(call.context), is_cancelled: false }
     }
 
     /// New references to what is to be called; None if cancelled.
@@ -80,10 +73,7 @@ impl Callback {
 
     fn cancel(&mut self) -> (Option<Py<PyAny>>, Args) {
         self.is_cancelled = true;
-        (
-            self.function.take(),
-            std::mem::replace(&mut self.args, Args::NONE),
-        )
+        (self.function.take(), std::mem::replace(&mut self.args, Args::NONE))
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -107,9 +97,16 @@ impl CallbackCell {
 
     /// False: it was cancelled before.
     fn cancel(&self, py: Python<'_>) -> bool {
-        let was_cancelled = self.0.with(py, |callback| callback.is_cancelled);
+        let (was_cancelled, function, args) = self.0.with(py, |callback| {
+            let was_cancelled = callback.is_cancelled;
+            let (function, args) = callback.cancel();
+            (was_cancelled, function, args)
+        });
         // What the callback held dies here, outside the cell.
-        drop(self.0.with(py, Callback::cancel));
+        if let Some(function) = function {
+            function.drop_ref(py);
+        }
+        args.drop_ref(py);
         !was_cancelled
     }
 
@@ -119,28 +116,16 @@ impl CallbackCell {
     }
 
     fn function(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.0.with(py, |callback| {
-            callback
-                .function
-                .as_ref()
-                .map(|function| function.clone_ref(py))
-        })
+        self.0.with(py, |callback| callback.function.as_ref().map(|function| function.clone_ref(py)))
     }
 
     fn args<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let args = self.0.with(py, |callback| {
-            (!callback.is_cancelled).then(|| callback.args.clone_ref(py))
-        });
+        let args = self.0.with(py, |callback| (!callback.is_cancelled).then(|| callback.args.clone_ref(py)));
         args.map(|args| args.to_tuple(py)).transpose()
     }
 
     fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.0.with(py, |callback| {
-            callback
-                .context
-                .as_ref()
-                .map(|context| context.clone_ref(py))
-        })
+        self.0.with(py, |callback| callback.context.as_ref().map(|context| context.clone_ref(py)))
     }
 
     /// `<Handle when=... callback>`, as `asyncio.Handle.__repr__`.
@@ -159,29 +144,17 @@ impl CallbackCell {
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.0
-            .try_with(|callback| callback.traverse(visit))
-            .unwrap_or(Ok(()))
+        self.0.try_with(|callback| callback.traverse(visit)).unwrap_or(Ok(()))
     }
 
     fn clear(&self) {
-        drop(
-            self.0
-                .try_with(|callback| std::mem::replace(callback, Callback::EMPTY)),
-        );
+        drop(self.0.try_with(|callback| std::mem::replace(callback, Callback::EMPTY)));
     }
 }
 
 /// The text of a callback in asyncio's messages.
-pub(crate) fn format_callback(
-    py: Python<'_>,
-    function: &Py<PyAny>,
-    args: &Bound<'_, PyTuple>,
-) -> PyResult<String> {
-    names::FORMAT_CALLBACK
-        .get(py)?
-        .call1((function, args))?
-        .extract()
+pub(crate) fn format_callback(py: Python<'_>, function: &Py<PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<String> {
+    names::FORMAT_CALLBACK.get(py)?.call1((function, args))?.extract()
 }
 
 /// A callback that `call_soon()` or `call_soon_threadsafe()` scheduled; matches `asyncio.Handle`.
@@ -193,18 +166,14 @@ pub(crate) struct Handle {
 
 impl Handle {
     pub(crate) fn new(call: Call) -> Self {
-        Self {
-            callback: CallbackCell::new(call),
-        }
+        Self { callback: CallbackCell::new(call) }
     }
 
     /// Makes a handle that was emptied by [`Self::take`] a new one.
     #[inline]
     pub(crate) fn renew(&self, py: Python<'_>, call: Call) {
         // The emptied callback holds no reference: dropping it in the cell runs nothing.
-        self.callback
-            .0
-            .with(py, |callback| *callback = Callback::new(call));
+        self.callback.0.with(py, |callback| *callback = Callback::new(call));
     }
 
     /// See [`Callback::call`].
@@ -226,11 +195,6 @@ impl Handle {
 
 #[pymethods]
 impl Handle {
-    /// Cancels the callback; it will not run.
-    fn cancel(&self, py: Python<'_>) {
-        self.callback.cancel(py);
-    }
-
     /// Whether the callback was cancelled.
     fn cancelled(&self, py: Python<'_>) -> bool {
         self.callback.is_cancelled(py)
@@ -280,19 +244,15 @@ impl Handle {
 #[derive(Debug)]
 pub(crate) struct TimerHandle {
     callback: CallbackCell,
-    /// Seconds on the loop's clock, exactly as the caller gave them.
-    when: f64,
+    /// The bits of a float: seconds on the loop's clock, exactly as the caller gave them.
+    when: AtomicU64,
     /// Where the handle waits, to be told of a cancellation.
     owner: Py<Loop>,
 }
 
 impl TimerHandle {
     pub(crate) fn new(call: Call, when: f64, owner: Py<Loop>) -> Self {
-        Self {
-            callback: CallbackCell::new(call),
-            when,
-            owner,
-        }
+        Self { callback: CallbackCell::new(call), when: AtomicU64::new(when.to_bits()), owner }
     }
 
     /// See [`Callback::call`].
@@ -301,42 +261,46 @@ impl TimerHandle {
         self.callback.0.with(py, |callback| callback.call(py))
     }
 
+    /// Makes a timer that was emptied by [`Self::take`] a new one of the same loop.
+    #[inline]
+    pub(crate) fn renew(&self, py: Python<'_>, call: Call, when: f64) {
+        self.when.store(when.to_bits(), Ordering::Relaxed);
+        // The emptied callback holds no reference: dropping it in the cell runs nothing.
+        self.callback.0.with(py, |callback| *callback = Callback::new(call));
+    }
+
+    /// See [`Callback::take`].
+    #[inline]
+    pub(crate) fn take(&self, py: Python<'_>) -> Option<Call> {
+        self.callback.0.with(py, Callback::take)
+    }
+
+    /// Drops what a cancelled timer still holds: its context.
+    pub(crate) fn empty(&self, py: Python<'_>) {
+        drop(self.callback.0.with(py, |callback| callback.context.take()));
+    }
+
     #[inline]
     pub(crate) fn is_cancelled(&self, py: Python<'_>) -> bool {
         self.callback.is_cancelled(py)
     }
 
+    fn seconds(&self) -> f64 {
+        f64::from_bits(self.when.load(Ordering::Relaxed))
+    }
+
     fn equals(&self, py: Python<'_>, other: &Self) -> PyResult<bool> {
-        #[expect(
-            clippy::float_cmp,
-            reason = "asyncio compares the two times as they are"
-        )]
-        if self.when != other.when || self.is_cancelled(py) != other.is_cancelled(py) {
+        #[expect(clippy::float_cmp, reason = "asyncio compares the two times as they are")]
+        if self.seconds() != other.seconds() || self.is_cancelled(py) != other.is_cancelled(py) {
             return Ok(false);
         }
-        let same_function = self
-            .callback
-            .function(py)
-            .into_pyobject(py)?
-            .eq(other.callback.function(py))?;
-        Ok(same_function
-            && self
-                .callback
-                .args(py)?
-                .into_pyobject(py)?
-                .eq(other.callback.args(py)?)?)
+        let same_function = self.callback.function(py).into_pyobject(py)?.eq(other.callback.function(py))?;
+        Ok(same_function && self.callback.args(py)?.into_pyobject(py)?.eq(other.callback.args(py)?)?)
     }
 }
 
 #[pymethods]
 impl TimerHandle {
-    /// Cancels the callback; it will not run.
-    fn cancel(&self, py: Python<'_>) {
-        if self.callback.cancel(py) {
-            self.owner.get().timer_cancelled(py);
-        }
-    }
-
     /// Whether the callback was cancelled.
     fn cancelled(&self, py: Python<'_>) -> bool {
         self.callback.is_cancelled(py)
@@ -349,32 +313,27 @@ impl TimerHandle {
 
     /// The time for which the callback is scheduled, in seconds on the clock of loop.time().
     fn when(&self) -> f64 {
-        self.when
+        self.seconds()
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        self.callback.repr(py, "TimerHandle", Some(self.when))
+        self.callback.repr(py, "TimerHandle", Some(self.seconds()))
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        self.when.into_pyobject(py)?.hash()
+        self.seconds().into_pyobject(py)?.hash()
     }
 
-    fn __richcmp__(
-        &self,
-        py: Python<'_>,
-        other: &Bound<'_, PyAny>,
-        operation: CompareOp,
-    ) -> PyResult<Py<PyAny>> {
+    fn __richcmp__(&self, py: Python<'_>, other: &Bound<'_, PyAny>, operation: CompareOp) -> PyResult<Py<PyAny>> {
         let Ok(other) = other.cast::<Self>() else {
             return Ok(py.NotImplemented());
         };
         let other = other.get();
         let answer = match operation {
-            CompareOp::Lt => self.when < other.when,
-            CompareOp::Le => self.when < other.when || self.equals(py, other)?,
-            CompareOp::Gt => self.when > other.when,
-            CompareOp::Ge => self.when > other.when || self.equals(py, other)?,
+            CompareOp::Lt => self.seconds() < other.seconds(),
+            CompareOp::Le => self.seconds() < other.seconds() || self.equals(py, other)?,
+            CompareOp::Gt => self.seconds() > other.seconds(),
+            CompareOp::Ge => self.seconds() > other.seconds() || self.equals(py, other)?,
             CompareOp::Eq => self.equals(py, other)?,
             CompareOp::Ne => !self.equals(py, other)?,
         };
@@ -398,7 +357,7 @@ impl TimerHandle {
 
     #[getter]
     fn _when(&self) -> f64 {
-        self.when
+        self.seconds()
     }
 
     /// `isinstance(handle, asyncio.TimerHandle)` holds.
@@ -415,4 +374,45 @@ impl TimerHandle {
     fn __clear__(&self) {
         self.callback.clear();
     }
+}
+
+/// `Handle.cancel`, as a raw method: as hot as `call_soon()` where timeouts are used.
+struct Cancel;
+
+impl Method for Cancel {
+    type Class = Handle;
+    const NAME: &'static CStr = c"cancel";
+    const DOC: &'static CStr = c"cancel()\n--\n\nCancels the callback; it will not run.";
+    const BODY: Body<Handle> = cancel;
+}
+
+fn cancel<'py>(slf: &Bound<'py, Handle>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.require_none("cancel")?;
+    slf.get().callback.cancel(slf.py());
+    Ok(slf.py().None().into_bound(slf.py()))
+}
+
+/// `TimerHandle.cancel`, as a raw method.
+struct CancelTimer;
+
+impl Method for CancelTimer {
+    type Class = TimerHandle;
+    const NAME: &'static CStr = c"cancel";
+    const DOC: &'static CStr = c"cancel()\n--\n\nCancels the callback; it will not run.";
+    const BODY: Body<TimerHandle> = cancel_timer;
+}
+
+fn cancel_timer<'py>(slf: &Bound<'py, TimerHandle>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.require_none("cancel")?;
+    let timer = slf.get();
+    if timer.callback.cancel(slf.py()) {
+        timer.owner.get().timer_cancelled(slf.py());
+    }
+    Ok(slf.py().None().into_bound(slf.py()))
+}
+
+/// Puts the raw methods on their classes.
+pub(crate) fn define_methods(handle: &Bound<'_, PyType>, timer: &Bound<'_, PyType>) -> PyResult<()> {
+    define::<Cancel>(handle)?;
+    define::<CancelTimer>(timer)
 }

@@ -6,19 +6,23 @@
 
 pub(crate) mod core;
 pub(crate) mod handle;
+pub(crate) mod owned;
+mod pace;
 pub(crate) mod run;
 mod schedule;
 pub(crate) mod source;
 mod tasks;
 pub(crate) mod watch;
 
-use self::core::{Owned, Runnable, Turns};
+use self::core::Turns;
+use self::owned::{Owned, Registered, Runnable};
 use crate::errors;
 use crate::py::cell::OwnerCell;
 use crate::py::{method, names, object};
 use crate::reactor::inbox::Inbox;
 use crate::reactor::poller::Poller;
 use crate::sys::clock;
+use once_cell::sync::OnceCell;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -46,6 +50,8 @@ pub(crate) struct Loop {
     task_factory: OwnerCell<Option<Py<PyAny>>>,
     /// Some while the loop does not run.
     turns: OwnerCell<Option<Box<Turns>>>,
+    /// Borrowed transports, by descriptor.
+    other_transports: OnceCell<Py<PyDict>>,
     is_debug: AtomicBool,
     is_closed: AtomicBool,
     is_stopping: AtomicBool,
@@ -74,12 +80,22 @@ impl Loop {
     }
 
     pub(crate) fn shared(&self, py: Python<'_>) -> PyResult<Arc<Shared>> {
-        self.shared_or_closed(py)
-            .ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
+        self.shared_or_closed(py).ok_or_else(|| PyRuntimeError::new_err("Event loop is closed"))
     }
 
     pub(crate) fn shared_or_closed(&self, py: Python<'_>) -> Option<Arc<Shared>> {
         self.shared.with(py, |shared| shared.clone())
+    }
+
+    /// The transport of ours that owns a descriptor.
+    pub(crate) fn stream_at(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
+        self.owned.with(py, |owned| {
+            let token = owned.token_of(fd)?;
+            match owned.get_mut(token)? {
+                Registered::Source(source) => source.is_stream().then(|| source.to_object(py)),
+                Registered::Watch(_) => None,
+            }
+        })
     }
 
     /// Queues something for the next turn, from any thread that is attached.
@@ -104,14 +120,10 @@ impl Loop {
     /// The checks of `BaseEventLoop._check_running`.
     fn check_not_running(&self, py: Python<'_>) -> PyResult<()> {
         if self.thread.load(Ordering::Relaxed) != 0 {
-            return Err(PyRuntimeError::new_err(
-                "This event loop is already running",
-            ));
+            return Err(PyRuntimeError::new_err("This event loop is already running"));
         }
         if !names::GET_RUNNING_LOOP.get(py)?.call0()?.is_none() {
-            return Err(PyRuntimeError::new_err(
-                "Cannot run the event loop while another loop is running",
-            ));
+            return Err(PyRuntimeError::new_err("Cannot run the event loop while another loop is running"));
         }
         Ok(())
     }
@@ -120,10 +132,7 @@ impl Loop {
         let shared = slf.get().shared(slf.py())?;
         let core = slf.get();
         // Its buffers serve one run after the other.
-        let mut turns = core
-            .turns
-            .with(slf.py(), Option::take)
-            .unwrap_or_else(|| Box::new(Turns::new()));
+        let mut turns = core.turns.with(slf.py(), Option::take).unwrap_or_else(|| Box::new(Turns::new()));
         core.begin_turns(slf.py());
         let outcome = loop {
             let outcome = Self::turn(slf, &shared, &mut turns);
@@ -140,20 +149,14 @@ impl Loop {
 impl Loop {
     #[new]
     #[pyo3(signature = (*_args, **_keywords))]
-    fn new(
-        py: Python<'_>,
-        _args: &Bound<'_, PyTuple>,
-        _keywords: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let poller = Poller::new().map_err(|error| errors::os_error(py, &error))?;
         Ok(Self {
             owned: OwnerCell::new(Owned::default()),
-            shared: OwnerCell::new(Some(Arc::new(Shared {
-                poller,
-                inbox: Inbox::new(),
-            }))),
+            shared: OwnerCell::new(Some(Arc::new(Shared { poller, inbox: Inbox::new() }))),
             task_factory: OwnerCell::new(None),
             turns: OwnerCell::new(None),
+            other_transports: OnceCell::new(),
             is_debug: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
@@ -173,17 +176,12 @@ impl Loop {
         let first_iteration = slf.getattr(intern!(py, "_asyncgen_firstiter_hook"))?;
         let finalizer = slf.getattr(intern!(py, "_asyncgen_finalizer_hook"))?;
         core.thread.store(object::thread_ident(), Ordering::Relaxed);
-        names::SET_ASYNCGEN_HOOKS
-            .get(py)?
-            .call1((first_iteration, finalizer))?;
+        names::SET_ASYNCGEN_HOOKS.get(py)?.call1((first_iteration, finalizer))?;
         names::SET_RUNNING_LOOP.get(py)?.call1((slf,))?;
         let outcome = Self::run_turns(slf);
         core.is_stopping.store(false, Ordering::Relaxed);
         core.thread.store(0, Ordering::Relaxed);
-        let cleaned = names::SET_RUNNING_LOOP
-            .get(py)?
-            .call1((py.None(),))
-            .map(drop);
+        let cleaned = names::SET_RUNNING_LOOP.get(py)?.call1((py.None(),)).map(drop);
         let cleaned = cleaned.and(slf.call_method1(track, (false,)).map(drop));
         let hooks = hooks.cast_into::<PyTuple>()?;
         let cleaned = cleaned.and(names::SET_ASYNCGEN_HOOKS.get(py)?.call1(hooks).map(drop));
@@ -222,43 +220,38 @@ impl Loop {
 
     /// Removes a reader; True if there was one. `fd` is a descriptor or an object with fileno().
     fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.call_method1(intern!(slf.py(), "_ensure_fd_no_transport"), (fd,))?;
-        slf.get()
-            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Read)
+        Self::check_no_transport(slf, fd)?;
+        slf.get().unwatch(slf.py(), watch::descriptor(fd)?, Direction::Read)
     }
 
     /// Removes a writer; True if there was one. `fd` is a descriptor or an object with fileno().
     fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.call_method1(intern!(slf.py(), "_ensure_fd_no_transport"), (fd,))?;
-        slf.get()
-            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Write)
+        Self::check_no_transport(slf, fd)?;
+        slf.get().unwatch(slf.py(), watch::descriptor(fd)?, Direction::Write)
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get()
-            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Read)
+        slf.get().unwatch(slf.py(), watch::descriptor(fd)?, Direction::Read)
     }
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get()
-            .unwatch(slf.py(), watch::descriptor(fd)?, Direction::Write)
+        slf.get().unwatch(slf.py(), watch::descriptor(fd)?, Direction::Write)
     }
 
     /// The transport of ours that owns a descriptor, or None.
     fn _transport_of(&self, py: Python<'_>, fd: RawFd) -> Option<Py<PyAny>> {
-        self.owned.with(py, |owned| {
-            let token = owned.token_of(fd)?;
-            match owned.get_mut(token)? {
-                core::Registered::Source(source) => Some(source.to_object(py)),
-                core::Registered::Watch(_) => None,
-            }
-        })
+        self.stream_at(py, fd)
+    }
+
+    /// Names the dictionary in which borrowed transports stand by descriptor.
+    fn _set_other_transports(&self, py: Python<'_>, transports: Py<PyDict>) {
+        // Set once, by the constructor of the Python class: a second call changes nothing.
+        let _ = self.other_transports.set(transports);
     }
 
     /// The poller's own descriptor; -1 once the loop is closed.
     fn _poller_fileno(&self, py: Python<'_>) -> RawFd {
-        self.shared_or_closed(py)
-            .map_or(-1, |shared| shared.poller.as_raw_fd())
+        self.shared_or_closed(py).map_or(-1, |shared| shared.poller.as_raw_fd())
     }
 
     /// Queues one of asyncio's own handles.
@@ -276,10 +269,7 @@ impl Loop {
         let Some(shared) = self.shared_or_closed(py) else {
             return Ok(());
         };
-        shared
-            .poller
-            .wake()
-            .map_err(|error| errors::os_error(py, &error))
+        shared.poller.wake().map_err(|error| errors::os_error(py, &error))
     }
 
     /// Called by asyncio's own TimerHandle.cancel.
@@ -341,26 +331,17 @@ impl Loop {
 
     #[getter(_task_factory)]
     fn shown_task_factory(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.task_factory.with(py, |factory| {
-            factory.as_ref().map(|factory| factory.clone_ref(py))
-        })
+        self.task_factory.with(py, |factory| factory.as_ref().map(|factory| factory.clone_ref(py)))
     }
 
     #[setter(_task_factory)]
     fn store_task_factory(&self, py: Python<'_>, value: Option<Py<PyAny>>) {
-        drop(
-            self.task_factory
-                .with(py, |factory| std::mem::replace(factory, value)),
-        );
+        drop(self.task_factory.with(py, |factory| std::mem::replace(factory, value)));
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.owned
-            .try_with(|owned| owned.traverse(&visit))
-            .unwrap_or(Ok(()))?;
-        self.task_factory
-            .try_with(|factory| visit.call(&*factory))
-            .unwrap_or(Ok(()))
+        self.owned.try_with(|owned| owned.traverse(&visit)).unwrap_or(Ok(()))?;
+        self.task_factory.try_with(|factory| visit.call(&*factory)).unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {

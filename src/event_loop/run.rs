@@ -4,8 +4,9 @@
 //! exception handler with asyncio's text (`Handle._run`).
 
 use super::Loop;
-use super::core::{POOL, Runnable, Scratch, error_context};
+use super::core::{POOL, Scratch, error_context};
 use super::handle::{Call, Handle, TimerHandle, format_callback};
+use super::owned::Runnable;
 use super::source::{Event, Source};
 use crate::errors;
 use crate::py::context::Entered;
@@ -26,18 +27,14 @@ pub(crate) struct Run<'a, 'py> {
 impl<'py> Run<'_, 'py> {
     #[inline]
     pub(crate) fn run(&mut self, runnable: Runnable) -> PyResult<()> {
-        if self.core.get().is_debug() {
-            self.run_watched(runnable)
-        } else {
-            self.run_plainly(runnable)
-        }
+        if self.core.get().is_debug() { self.run_watched(runnable) } else { self.run_plainly(runnable) }
     }
 
     #[inline]
     fn run_plainly(&mut self, runnable: Runnable) -> PyResult<()> {
         match runnable {
             Runnable::Handle(handle) => self.run_handle(handle),
-            Runnable::Timer(timer) => self.run_timer(&timer),
+            Runnable::Timer(timer) => self.run_timer(timer),
             Runnable::Foreign(handle) => self.run_foreign(handle.bind(self.core.py())),
             Runnable::Event(source, event) => self.run_event(&source, event),
             Runnable::Rearm(token) => {
@@ -68,9 +65,7 @@ impl<'py> Run<'_, 'py> {
         let py = self.core.py();
         if !object::is_unshared(py, &handle) {
             return match handle.get().call(py) {
-                Some(call) => self
-                    .call(&call, |_, _| Ok(handle.clone_ref(py).into_any()))
-                    .map(|()| call.drop_ref(py)),
+                Some(call) => self.call(&call, |_, _| Ok(handle.clone_ref(py).into_any())).map(|()| call.drop_ref(py)),
                 None => Ok(()),
             };
         }
@@ -100,28 +95,26 @@ impl<'py> Run<'_, 'py> {
         Ok(())
     }
 
-    fn run_timer(&mut self, timer: &Py<TimerHandle>) -> PyResult<()> {
+    fn run_timer(&mut self, timer: Py<TimerHandle>) -> PyResult<()> {
         let py = self.core.py();
-        match timer.get().call(py) {
-            Some(call) => self
-                .call(&call, |py, _| Ok(timer.clone_ref(py).into_any()))
-                .map(|()| call.drop_ref(py)),
-            None => Ok(()),
+        if let Some(call) = timer.get().call(py) {
+            self.call(&call, |py, _| Ok(timer.clone_ref(py).into_any()))?;
+            call.drop_ref(py);
         }
+        if object::is_unshared(py, &timer)
+            && let Some(call) = timer.get().take(py)
+        {
+            call.drop_ref(py);
+        }
+        self.core.get().recycle_timer(py, timer);
+        Ok(())
     }
 
     /// Calls in the callback's context; `handle` gives the handle for the report of an exception.
     #[inline]
-    fn call(
-        &mut self,
-        call: &Call,
-        handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>,
-    ) -> PyResult<()> {
+    fn call(&mut self, call: &Call, handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>) -> PyResult<()> {
         let py = self.core.py();
-        let outcome = self
-            .entered
-            .switch(py, &call.context)
-            .and_then(|()| call.args.call(py, &call.function));
+        let outcome = self.entered.switch(py, &call.context).and_then(|()| call.args.call(py, &call.function));
         match outcome {
             Ok(_) => Ok(()),
             Err(error) => self.report_callback(&error, call, handle),
@@ -140,10 +133,7 @@ impl<'py> Run<'_, 'py> {
             return Err(error.clone_ref(py));
         }
         let args = call.args.to_tuple(py)?;
-        let message = format!(
-            "Exception in callback {}",
-            format_callback(py, &call.function, &args)?
-        );
+        let message = format!("Exception in callback {}", format_callback(py, &call.function, &args)?);
         let context = error_context(py, &message, error)?;
         context.set_item("handle", handle(py, call)?)?;
         self.call_exception_handler(&context)
@@ -164,9 +154,7 @@ impl<'py> Run<'_, 'py> {
     pub(crate) fn call_exception_handler(&mut self, context: &Bound<'_, PyDict>) -> PyResult<()> {
         let py = self.core.py();
         self.entered.leave(py)?;
-        self.core
-            .call_method1(intern!(py, "call_exception_handler"), (context,))
-            .map(drop)
+        self.core.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
     }
 
     /// Debug mode: as `BaseEventLoop._run_once` does it, with the warning for slow callbacks.
@@ -180,19 +168,14 @@ impl<'py> Run<'_, 'py> {
             Runnable::Rearm(_) => return self.run_plainly(runnable),
         };
         let is_event = matches!(runnable, Runnable::Event(..));
-        self.core
-            .setattr(intern!(py, "_current_handle"), handle.clone_ref(py))?;
+        self.core.setattr(intern!(py, "_current_handle"), handle.clone_ref(py))?;
         let start = clock::monotonic();
         let outcome = self.run_plainly(runnable);
         let seconds = errors::seconds(clock::monotonic() - start);
         self.entered.leave(py)?;
-        self.core
-            .setattr(intern!(py, "_current_handle"), py.None())?;
+        self.core.setattr(intern!(py, "_current_handle"), py.None())?;
         outcome?;
-        let limit: f64 = self
-            .core
-            .getattr(intern!(py, "slow_callback_duration"))?
-            .extract()?;
+        let limit: f64 = self.core.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
         if seconds >= limit {
             let text = if is_event {
                 handle.bind(py).repr()?.into_any()
@@ -200,9 +183,7 @@ impl<'py> Run<'_, 'py> {
                 names::FORMAT_HANDLE.get(py)?.call1((handle,))?
             };
             let arguments = ("Executing %s took %.3f seconds", text, seconds);
-            names::LOGGER
-                .get(py)?
-                .call_method1(intern!(py, "warning"), arguments)?;
+            names::LOGGER.get(py)?.call_method1(intern!(py, "warning"), arguments)?;
         }
         Ok(())
     }
@@ -215,7 +196,5 @@ pub(crate) fn is_exit(py: Python<'_>, error: &PyErr) -> bool {
 
 /// Whether one of asyncio's own handles is cancelled.
 pub(crate) fn is_cancelled(handle: &Bound<'_, PyAny>) -> PyResult<bool> {
-    handle
-        .getattr(intern!(handle.py(), "_cancelled"))?
-        .is_truthy()
+    handle.getattr(intern!(handle.py(), "_cancelled"))?.is_truthy()
 }

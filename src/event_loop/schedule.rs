@@ -3,8 +3,8 @@
 //! The rules and texts are `BaseEventLoop`'s. In debug mode the handles are asyncio's own, with source tracebacks.
 
 use super::Loop;
-use super::core::{Runnable, Timer};
 use super::handle::{Call, Handle, TimerHandle};
+use super::owned::{Runnable, Timer};
 use super::watch::Direction;
 use crate::errors;
 use crate::py::call::Args;
@@ -27,11 +27,10 @@ macro_rules! raw_method {
         impl Method for $type {
             type Class = Loop;
             const NAME: &'static CStr = $name;
-            const DOC: &'static CStr =
-                match CStr::from_bytes_with_nul(concat!($doc, "\0").as_bytes()) {
-                    Ok(doc) => doc,
-                    Err(_) => c"",
-                };
+            const DOC: &'static CStr = match CStr::from_bytes_with_nul(concat!($doc, "\0").as_bytes()) {
+                Ok(doc) => doc,
+                Err(_) => c"",
+            };
             const BODY: Body<Loop> = $body;
         }
     };
@@ -87,47 +86,30 @@ raw_method!(
     private_add_writer
 );
 
-fn add_reader<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn add_reader<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     Loop::watch_checked(slf, &arguments, Direction::Read)
 }
 
-fn add_writer<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn add_writer<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     Loop::watch_checked(slf, &arguments, Direction::Write)
 }
 
-fn private_add_reader<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn private_add_reader<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     Loop::watch(slf, &arguments, Direction::Read)
 }
 
-fn private_add_writer<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn private_add_writer<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     Loop::watch(slf, &arguments, Direction::Write)
 }
 
 #[inline]
-fn call_soon<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn call_soon<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let core = slf.get();
     let context = arguments.only_keyword("call_soon", intern!(py, "context"))?;
     arguments.require("call_soon", &["callback"])?;
     core.check_open()?;
-    let [callback, args @ ..] = arguments.positional() else {
-        unreachable!("one argument was required")
-    };
+    let [callback, args @ ..] = arguments.positional() else { unreachable!("one argument was required") };
     if core.is_debug() {
         check_debug(slf, callback, "call_soon", true)?;
         let handle = Loop::new_handle(slf, callback, args, context)?;
@@ -135,22 +117,18 @@ fn call_soon<'py>(
         return Ok(handle.to_object(py).into_bound(py));
     }
     let handle = Loop::native_handle(py, core, callback, args, context)?;
-    core.make_ready(py, Runnable::Handle(handle.clone_ref(py)));
+    let queued = handle.clone_ref(py);
+    core.make_ready(py, Runnable::Handle(queued));
     Ok(handle.into_bound(py).into_any())
 }
 
-fn call_soon_threadsafe<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let core = slf.get();
     let context = arguments.only_keyword("call_soon_threadsafe", intern!(py, "context"))?;
     arguments.require("call_soon_threadsafe", &["callback"])?;
     core.check_open()?;
-    let [callback, args @ ..] = arguments.positional() else {
-        unreachable!("one argument was required")
-    };
+    let [callback, args @ ..] = arguments.positional() else { unreachable!("one argument was required") };
     if core.is_debug() {
         check_debug(slf, callback, "call_soon_threadsafe", false)?;
     }
@@ -165,24 +143,16 @@ fn call_soon_threadsafe<'py>(
         shared.inbox.post(runnable)
     };
     if must_wake {
-        shared
-            .poller
-            .wake()
-            .map_err(|error| errors::os_error(py, &error))?;
+        shared.poller.wake().map_err(|error| errors::os_error(py, &error))?;
     }
     Ok(handle.to_object(py).into_bound(py))
 }
 
-fn call_later<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let context = arguments.only_keyword("call_later", intern!(py, "context"))?;
     arguments.require("call_later", &["delay", "callback"])?;
-    let [delay, callback, args @ ..] = arguments.positional() else {
-        unreachable!("two arguments were required")
-    };
+    let [delay, callback, args @ ..] = arguments.positional() else { unreachable!("two arguments were required") };
     if delay.is_none() {
         return Err(PyTypeError::new_err("delay must not be None"));
     }
@@ -192,22 +162,17 @@ fn call_later<'py>(
         // Whatever can be added to a float is a delay: int, Fraction, numpy's numbers.
         Err(_) => PyFloat::new(py, now).add(delay)?.extract()?,
     };
-    schedule(slf, when, callback, args, context, "call_later")
+    schedule(slf, when, callback, args, context)
 }
 
-fn call_at<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn call_at<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let context = arguments.only_keyword("call_at", intern!(slf.py(), "context"))?;
     arguments.require("call_at", &["when", "callback"])?;
-    let [when, callback, args @ ..] = arguments.positional() else {
-        unreachable!("two arguments were required")
-    };
+    let [when, callback, args @ ..] = arguments.positional() else { unreachable!("two arguments were required") };
     if when.is_none() {
         return Err(PyTypeError::new_err("when cannot be None"));
     }
-    schedule(slf, when.extract()?, callback, args, context, "call_at")
+    schedule(slf, when.extract()?, callback, args, context)
 }
 
 fn schedule<'py>(
@@ -216,46 +181,37 @@ fn schedule<'py>(
     callback: &Borrowed<'_, 'py, PyAny>,
     args: &[Borrowed<'_, 'py, PyAny>],
     context: Option<Borrowed<'_, 'py, PyAny>>,
-    function: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let core = slf.get();
     core.check_open()?;
     let deadline = deadline(when);
     if core.is_debug() {
-        check_debug(slf, callback, function, true)?;
+        check_debug(slf, callback, "call_at", true)?;
         let args = PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?;
         let context = context.map(|context| context.to_owned());
-        let timer = names::TIMER_HANDLE
-            .get(py)?
-            .call1((when, callback, args, slf, context))?;
+        let timer = names::TIMER_HANDLE.get(py)?.call1((when, callback, args, slf, context))?;
         timer.setattr(intern!(py, "_scheduled"), true)?;
         let waiting = Timer::Foreign(timer.clone().unbind());
-        core.owned
-            .with(py, |owned| owned.timers.insert(deadline, waiting));
+        core.owned.with(py, |owned| owned.timers.insert(deadline, waiting));
         return Ok(timer);
     }
-    let timer = Py::new(
-        py,
-        TimerHandle::new(
-            new_call(py, callback, args, context)?,
-            when,
-            slf.clone().unbind(),
-        ),
-    )?;
+    let call = new_call(py, callback, args, context)?;
+    let timer = match core.owned.with(py, |owned| owned.timer_pool.pop()) {
+        Some(timer) => {
+            timer.get().renew(py, call, when);
+            timer
+        }
+        None => Py::new(py, TimerHandle::new(call, when, slf.clone().unbind()))?,
+    };
     let waiting = Timer::Native(timer.clone_ref(py));
-    core.owned
-        .with(py, |owned| owned.timers.insert(deadline, waiting));
+    core.owned.with(py, |owned| owned.timers.insert(deadline, waiting));
     Ok(timer.into_bound(py).into_any())
 }
 
 /// Nanoseconds of a time in seconds, rounded up: a timer is never early. Times before the clock's start are due, times
 /// beyond its end never are.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "saturating is what is wanted"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is what is wanted")]
 fn deadline(when: f64) -> u64 {
     (when * 1e9).ceil() as u64
 }
@@ -271,11 +227,7 @@ fn new_call<'py>(
         Some(context) => context.to_owned().unbind(),
         None => context::copy_current(py)?,
     };
-    Ok(Call {
-        function: (*callback).to_owned().unbind(),
-        args: Args::new(py, args)?,
-        context,
-    })
+    Ok(Call { function: (*callback).to_owned().unbind(), args: Args::new(py, args)?, context })
 }
 
 /// The checks that asyncio makes in debug mode only.
@@ -290,8 +242,7 @@ fn check_debug(
     if check_thread {
         slf.call_method0(intern!(py, "_check_thread"))?;
     }
-    slf.call_method1(intern!(py, "_check_callback"), (callback, function))
-        .map(drop)
+    slf.call_method1(intern!(py, "_check_callback"), (callback, function)).map(drop)
 }
 
 impl Loop {

@@ -44,9 +44,7 @@ impl Source {
     pub(crate) fn on_event(&self, run: &mut Run<'_, '_>, event: Event) -> PyResult<()> {
         match self {
             Self::Stream(stream) => Stream::on_event(stream.bind(run.core.py()), run, event),
-            Self::Listener(listener) => {
-                Listener::on_event(listener.bind(run.core.py()), run, event)
-            }
+            Self::Listener(listener) => Listener::on_event(listener.bind(run.core.py()), run, event),
         }
     }
 
@@ -57,6 +55,10 @@ impl Source {
             Self::Stream(stream) => Stream::flush(stream.bind(core.py())),
             Self::Listener(_) => Ok(()),
         }
+    }
+
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(_))
     }
 
     pub(crate) fn to_object(&self, py: Python<'_>) -> Py<PyAny> {

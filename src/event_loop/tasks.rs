@@ -22,16 +22,11 @@ raw_method!(
 static LOOP_KEYWORD: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
 fn loop_keyword(py: Python<'_>) -> PyResult<&Bound<'_, PyTuple>> {
-    let keyword = LOOP_KEYWORD.get_or_try_init(py, || {
-        PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind)
-    })?;
+    let keyword = LOOP_KEYWORD.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;
     Ok(keyword.bind(py))
 }
 
-fn create_task<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn create_task<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let core = slf.get();
     let has_factory = core.task_factory.with(py, |factory| factory.is_some());
@@ -51,9 +46,7 @@ fn create_task<'py>(
     let mut values = Vec::with_capacity(arguments.values().len() + 1);
     values.extend([*coroutine, this]);
     values.extend_from_slice(&arguments.values()[1..]);
-    let names: Vec<_> = std::iter::once(intern!(py, "loop").clone().into_any())
-        .chain(keywords.iter())
-        .collect();
+    let names: Vec<_> = std::iter::once(intern!(py, "loop").clone().into_any()).chain(keywords.iter()).collect();
     let keywords = PyTuple::new(py, names)?;
     call_keywords(py, task, &values, Some(&keywords))
 }
@@ -72,28 +65,15 @@ fn takes(arguments: &Arguments<'_, '_>, py: Python<'_>) -> bool {
 }
 
 #[cold]
-fn inherited<'py>(
-    slf: &Bound<'py, Loop>,
-    arguments: &Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn inherited<'py>(slf: &Bound<'py, Loop>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let mut values = Vec::with_capacity(arguments.values().len() + 1);
     values.push(slf.as_any().as_borrowed());
     values.extend_from_slice(arguments.values());
-    call_keywords(
-        py,
-        names::BASE_CREATE_TASK.get(py)?,
-        &values,
-        arguments.keywords(),
-    )
+    call_keywords(py, names::BASE_CREATE_TASK.get(py)?, &values, arguments.keywords())
 }
 
 pub(super) fn create_future<'py>(slf: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    call_keywords(
-        py,
-        names::FUTURE.get(py)?,
-        &[slf.as_any().as_borrowed()],
-        Some(loop_keyword(py)?),
-    )
+    call_keywords(py, names::FUTURE.get(py)?, &[slf.as_any().as_borrowed()], Some(loop_keyword(py)?))
 }

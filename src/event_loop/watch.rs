@@ -4,8 +4,8 @@
 //! descriptor is ready, each turn that polls calls again. One descriptor has one registration for both directions.
 
 use super::Loop;
-use super::core::{Registered, Runnable};
 use super::handle::Handle;
+use super::owned::{Registered, Runnable};
 use crate::errors;
 use crate::py::method::Arguments;
 use crate::py::names;
@@ -93,27 +93,14 @@ impl Watch {
     }
 
     /// Queues the handles that a readiness concerns; an error or a hang-up concerns both.
-    pub(crate) fn make_ready(
-        &self,
-        py: Python<'_>,
-        readiness: Readiness,
-        ready: &mut VecDeque<Runnable>,
-    ) {
+    pub(crate) fn make_ready(&self, py: Python<'_>, readiness: Readiness, ready: &mut VecDeque<Runnable>) {
         let reader = self.reader.as_ref().filter(|_| readiness.is_readable());
         let writer = self.writer.as_ref().filter(|_| readiness.is_writable());
-        ready.extend(
-            [reader, writer]
-                .into_iter()
-                .flatten()
-                .map(|handle| handle.to_runnable(py)),
-        );
+        ready.extend([reader, writer].into_iter().flatten().map(|handle| handle.to_runnable(py)));
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        [&self.reader, &self.writer]
-            .into_iter()
-            .flatten()
-            .try_for_each(|handle| handle.traverse(visit))
+        [&self.reader, &self.writer].into_iter().flatten().try_for_each(|handle| handle.traverse(visit))
     }
 }
 
@@ -124,18 +111,24 @@ impl Loop {
         arguments: &Arguments<'_, 'py>,
         direction: Direction,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let function = if direction == Direction::Read {
-            "add_reader"
-        } else {
-            "add_writer"
-        };
+        let function = if direction == Direction::Read { "add_reader" } else { "add_writer" };
         arguments.require(function, &["fd", "callback"])?;
-        slf.call_method1(
-            intern!(slf.py(), "_ensure_fd_no_transport"),
-            (arguments.positional()[0],),
-        )?;
+        Self::check_no_transport(slf, &arguments.positional()[0])?;
         Self::watch(slf, arguments, direction)?;
         Ok(slf.py().None().into_bound(slf.py()))
+    }
+
+    /// Refuses a descriptor that a transport owns: one of ours, or one that is borrowed from asyncio.
+    pub(crate) fn check_no_transport(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if let Ok(number) = fd.extract::<RawFd>()
+            && let Some(others) = slf.get().other_transports.get()
+            && others.bind(py).is_empty()
+            && slf.get().stream_at(py, number).is_none()
+        {
+            return Ok(());
+        }
+        slf.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,)).map(drop)
     }
 
     /// `_add_reader(fd, callback, *args, context=None)` and `_add_writer`: gives the handle.
@@ -149,9 +142,7 @@ impl Loop {
         let context = arguments.only_keyword("_add_reader", intern!(py, "context"))?;
         let core = slf.get();
         core.check_open()?;
-        let [fd, callback, args @ ..] = arguments.positional() else {
-            unreachable!("two arguments were required")
-        };
+        let [fd, callback, args @ ..] = arguments.positional() else { unreachable!("two arguments were required") };
         let fd = descriptor(fd)?;
         let handle = Self::new_handle(slf, callback, args, context)?;
         let object = handle.to_object(py).into_bound(py);
@@ -166,28 +157,20 @@ impl Loop {
                 // Also when nothing changes: the descriptor may have been closed and opened again meanwhile.
                 modify(&shared.poller, fd, token, interest).map(|()| Ok(replaced))
             } else {
-                let mut watch = Watch {
-                    fd,
-                    reader: None,
-                    writer: None,
-                };
+                let mut watch = Watch { fd, reader: None, writer: None };
                 *watch.place(direction) = Some(handle);
                 let interest = watch.interest().unwrap_or(Interest::READABLE);
                 let token = owned.insert(fd, Registered::Watch(watch));
-                add(&shared.poller, fd, token, interest)
-                    .map(|()| Ok(None))
-                    .inspect_err(|_| {
-                        // The watch holds references to what the caller holds too: nothing dies here.
-                        owned.remove(fd, token);
-                    })
+                add(&shared.poller, fd, token, interest).map(|()| Ok(None)).inspect_err(|_| {
+                    // The watch holds references to what the caller holds too: nothing dies here.
+                    owned.remove(fd, token);
+                })
             }
         });
         match outcome {
             Ok(Ok(replaced)) => replaced.map_or(Ok(()), |handle| handle.cancel(py))?,
             Ok(Err(_)) => {
-                return Err(PyRuntimeError::new_err(format!(
-                    "File descriptor {fd} is used by a transport"
-                )));
+                return Err(PyRuntimeError::new_err(format!("File descriptor {fd} is used by a transport")));
             }
             Err(error) => return Err(errors::os_error(py, &error)),
         }
@@ -195,12 +178,7 @@ impl Loop {
     }
 
     /// `remove_reader(fd)` and `remove_writer(fd)`: whether there was something to remove.
-    pub(crate) fn unwatch(
-        &self,
-        py: Python<'_>,
-        fd: RawFd,
-        direction: Direction,
-    ) -> PyResult<bool> {
+    pub(crate) fn unwatch(&self, py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<bool> {
         let Some(shared) = self.shared_or_closed(py) else {
             return Ok(false);
         };
@@ -216,10 +194,7 @@ impl Loop {
             };
             // Errors: the descriptor was closed behind the loop's back, and the kernel has forgotten it.
             let (watch, _) = match watch.interest() {
-                Some(interest) => (
-                    None,
-                    shared.poller.register_level(fd, token, interest, false),
-                ),
+                Some(interest) => (None, shared.poller.register_level(fd, token, interest, false)),
                 None => (owned.remove(fd, token), shared.poller.deregister(fd)),
             };
             (Some(removed), watch)
@@ -239,11 +214,7 @@ impl Loop {
             };
             if let Some(interest) = watch.interest() {
                 // A descriptor that was closed meanwhile has no more events to tell.
-                drop(
-                    shared
-                        .poller
-                        .register_level(watch.fd, token, interest, false),
-                );
+                drop(shared.poller.register_level(watch.fd, token, interest, false));
             }
         });
     }
@@ -258,12 +229,8 @@ impl Loop {
         let py = slf.py();
         if slf.get().is_debug() {
             let args = pyo3::types::PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?;
-            let handle = names::HANDLE.get(py)?.call1((
-                callback,
-                args,
-                slf,
-                context.map(|context| context.to_owned()),
-            ))?;
+            let handle =
+                names::HANDLE.get(py)?.call1((callback, args, slf, context.map(|context| context.to_owned())))?;
             return Ok(AnyHandle::Foreign(handle.unbind()));
         }
         Self::native_handle(py, slf.get(), callback, args, context).map(AnyHandle::Native)
@@ -273,9 +240,7 @@ impl Loop {
 fn add(poller: &Poller, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
     match poller.register_level(fd, token, interest, true) {
         // A registration of this number that we do not know: taken over.
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-            poller.register_level(fd, token, interest, false)
-        }
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => poller.register_level(fd, token, interest, false),
         answer => answer,
     }
 }
@@ -283,9 +248,7 @@ fn add(poller: &Poller, fd: RawFd, token: Token, interest: Interest) -> io::Resu
 fn modify(poller: &Poller, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
     match poller.register_level(fd, token, interest, false) {
         // Closed behind the loop's back, and the number is used again.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            poller.register_level(fd, token, interest, true)
-        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => poller.register_level(fd, token, interest, true),
         answer => answer,
     }
 }
@@ -293,25 +256,13 @@ fn modify(poller: &Poller, fd: RawFd, token: Token, interest: Interest) -> io::R
 /// The descriptor of an int or of an object with `fileno()`, as `selectors` finds it.
 pub(crate) fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = object.py();
-    let invalid =
-        || PyValueError::new_err(format!("Invalid file object: {}", errors::repr(object)));
+    let invalid = || PyValueError::new_err(format!("Invalid file object: {}", errors::repr(object)));
     let fd = if object.is_instance_of::<pyo3::types::PyInt>() {
         object.extract::<i64>()?
     } else {
-        let number = object
-            .call_method0(intern!(py, "fileno"))
-            .and_then(|number| number.extract::<i64>());
-        number.map_err(|error| {
-            if error.is_instance_of::<PyOSError>(py) {
-                error
-            } else {
-                invalid()
-            }
-        })?
+        let number = object.call_method0(intern!(py, "fileno")).and_then(|number| number.extract::<i64>());
+        number.map_err(|error| if error.is_instance_of::<PyOSError>(py) { error } else { invalid() })?
     };
     let invalid = || PyValueError::new_err(format!("Invalid file descriptor: {fd}"));
-    RawFd::try_from(fd)
-        .ok()
-        .filter(|fd| *fd >= 0)
-        .ok_or_else(invalid)
+    RawFd::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(invalid)
 }

@@ -23,9 +23,7 @@ impl Chunk {
     pub(crate) fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         match data.cast_exact::<PyBytes>() {
             Ok(bytes) => Ok(Self::Shared(bytes.clone().unbind())),
-            Err(_) => {
-                View::new(data, ffi::PyBUF_SIMPLE).map(|view| Self::Copied(view.as_slice().into()))
-            }
+            Err(_) => View::new(data, ffi::PyBUF_SIMPLE).map(|view| Self::Copied(view.as_slice().into())),
         }
     }
 }
@@ -55,10 +53,7 @@ struct View<'py> {
 
 impl<'py> View<'py> {
     fn new(object: &Bound<'py, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
-        let mut view = Self {
-            view: ffi::Py_buffer::new(),
-            _py: object.py(),
-        };
+        let mut view = Self { view: ffi::Py_buffer::new(), _py: object.py() };
         // SAFETY: `view` is valid for writes, and does not move while it is held: nothing points into it.
         if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut view.view, flags) } != 0 {
             view.view = ffi::Py_buffer::new();
@@ -80,9 +75,7 @@ impl<'py> View<'py> {
             return &mut [];
         }
         // SAFETY: as in `as_slice`; the view is writable, and the kernel is the only one that writes meanwhile.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.view.buf.cast(), self.view.len.unsigned_abs())
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.view.buf.cast(), self.view.len.unsigned_abs()) }
     }
 }
 
@@ -104,9 +97,7 @@ pub(crate) fn fill(
     }
     let room = view.as_uninit();
     if room.is_empty() {
-        return Err(PyRuntimeError::new_err(
-            "get_buffer() returned an empty buffer",
-        ));
+        return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
     }
     Ok(read(room))
 }
@@ -128,9 +119,7 @@ pub(crate) fn read_into_bytes(
     // SAFETY: as said.
     let bytes = unsafe { Bound::from_owned_ptr_or_err(py, object)? };
     // SAFETY: the object was just made: nobody else reads it; its data are `size` bytes long.
-    let room = unsafe {
-        std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(bytes.as_ptr()).cast(), size)
-    };
+    let room = unsafe { std::slice::from_raw_parts_mut(ffi::PyBytes_AsString(bytes.as_ptr()).cast(), size) };
     let count = match read(room) {
         Ok(count) => count,
         Err(error) => return Ok(Err(error)),
@@ -144,7 +133,5 @@ pub(crate) fn read_into_bytes(
         }
     }
     // SAFETY: `object` is the new, only reference to a bytes object.
-    Ok(Ok(unsafe {
-        Bound::from_owned_ptr(py, object).cast_into_unchecked()
-    }))
+    Ok(Ok(unsafe { Bound::from_owned_ptr(py, object).cast_into_unchecked() }))
 }

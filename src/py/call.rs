@@ -26,17 +26,12 @@ impl Args {
         if args.len() <= INLINE {
             return Ok(Self::Inline([keep(0), keep(1), keep(2)]));
         }
-        Ok(Self::Tuple(
-            PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?.unbind(),
-        ))
+        Ok(Self::Tuple(PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?.unbind()))
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
-            Self::Inline(args) => Self::Inline(
-                args.each_ref()
-                    .map(|arg| arg.as_ref().map(|arg| arg.clone_ref(py))),
-            ),
+            Self::Inline(args) => Self::Inline(args.each_ref().map(|arg| arg.as_ref().map(|arg| arg.clone_ref(py)))),
             Self::Tuple(args) => Self::Tuple(args.clone_ref(py)),
         }
     }
@@ -68,18 +63,10 @@ impl Args {
 
     /// Calls `callable` with these arguments.
     #[inline]
-    pub(crate) fn call<'py>(
-        &self,
-        py: Python<'py>,
-        callable: &Py<PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn call<'py>(&self, py: Python<'py>, callable: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match self {
             Self::Inline(args) => {
-                let pointer = |index: usize| {
-                    args[index]
-                        .as_ref()
-                        .map_or(std::ptr::null_mut(), Py::as_ptr)
-                };
+                let pointer = |index: usize| args[index].as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
                 let stack = [std::ptr::null_mut(), pointer(0), pointer(1), pointer(2)];
                 let count = args.iter().take_while(|arg| arg.is_some()).count();
                 // SAFETY: the first `count` pointers after the scratch place are live references.
@@ -103,9 +90,7 @@ unsafe fn vectorcall<'py>(
     debug_assert!(count < stack.len());
     let flags = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
     // SAFETY: by the contract above; the place before the first argument may be written, as the flag says.
-    let answer = unsafe {
-        ffi::PyObject_Vectorcall(callable, stack.as_ptr().add(1), flags, std::ptr::null_mut())
-    };
+    let answer = unsafe { ffi::PyObject_Vectorcall(callable, stack.as_ptr().add(1), flags, std::ptr::null_mut()) };
     // SAFETY: a new reference, or NULL with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, answer) }
 }
@@ -120,14 +105,7 @@ pub(crate) fn call_keywords<'py>(
     let positional = args.len() - keywords.map_or(0, |keywords| keywords.len());
     let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
     // SAFETY: Borrowed is a transparent pointer to a live object; the values of the keywords follow the positionals.
-    let answer = unsafe {
-        ffi::PyObject_Vectorcall(
-            callable.as_ptr(),
-            args.as_ptr().cast(),
-            positional,
-            keywords,
-        )
-    };
+    let answer = unsafe { ffi::PyObject_Vectorcall(callable.as_ptr(), args.as_ptr().cast(), positional, keywords) };
     // SAFETY: a new reference, or NULL with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, answer) }
 }
@@ -149,8 +127,7 @@ pub(crate) fn call_method1<'py>(
     let flags = 2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
     let args = stack[1..].as_ptr();
     // SAFETY: two live references after a scratch place, as the flag says.
-    let answer =
-        unsafe { ffi::PyObject_VectorcallMethod(name.as_ptr(), args, flags, std::ptr::null_mut()) };
+    let answer = unsafe { ffi::PyObject_VectorcallMethod(name.as_ptr(), args, flags, std::ptr::null_mut()) };
     // SAFETY: a new reference, or NULL with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(object.py(), answer) }
 }

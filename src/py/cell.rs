@@ -36,18 +36,13 @@ impl Drop for Claim<'_> {
 
 impl<T> OwnerCell<T> {
     pub(crate) const fn new(value: T) -> Self {
-        Self {
-            is_borrowed: AtomicBool::new(false),
-            value: UnsafeCell::new(value),
-        }
+        Self { is_borrowed: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// Runs `action` on the value.
     #[inline]
     pub(crate) fn with<R>(&self, _py: Python<'_>, action: impl FnOnce(&mut T) -> R) -> R {
-        let _claim = self
-            .claim()
-            .expect("invariant 1: no Python code runs while the cell is borrowed");
+        let _claim = self.claim().expect("invariant 1: no Python code runs while the cell is borrowed");
         // SAFETY: the claim is held, so nobody else has a reference to the value.
         action(unsafe { &mut *self.value.get() })
     }
@@ -91,9 +86,7 @@ impl<T> OwnerCell<T> {
 
     #[cfg(Py_GIL_DISABLED)]
     fn try_claim(&self) -> Option<Claim<'_>> {
-        let claimed =
-            self.is_borrowed
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        let claimed = self.is_borrowed.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
         claimed.is_ok().then(|| Claim(&self.is_borrowed))
     }
 }

@@ -31,11 +31,7 @@ impl Entered {
     /// Makes `context` the current one; on an error (it is entered elsewhere) no context of ours is entered.
     #[inline]
     pub(crate) fn switch(&mut self, py: Python<'_>, context: &Py<PyAny>) -> PyResult<()> {
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.is(context))
-        {
+        if self.current.as_ref().is_some_and(|current| current.is(context)) {
             return Ok(());
         }
         self.leave(py)?;
@@ -56,10 +52,6 @@ impl Entered {
         // SAFETY: attached; this context was entered by `switch` on this thread.
         let answer = unsafe { ffi::PyContext_Exit(context.as_ptr()) };
         context.drop_ref(py);
-        if answer == 0 {
-            Ok(())
-        } else {
-            Err(PyErr::fetch(py))
-        }
+        if answer == 0 { Ok(()) } else { Err(PyErr::fetch(py)) }
     }
 }

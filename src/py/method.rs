@@ -26,6 +26,15 @@ impl<'a, 'py> Arguments<'a, 'py> {
         &self.values[..self.positional]
     }
 
+    /// No arguments at all, or Python's own TypeError.
+    #[inline]
+    pub(crate) fn require_none(&self, function: &str) -> PyResult<()> {
+        if self.values.is_empty() {
+            return Ok(());
+        }
+        Err(PyTypeError::new_err(format!("{function}() takes no arguments ({} given)", self.values.len())))
+    }
+
     /// Everything, in the order of a vectorcall.
     pub(crate) fn values(&self) -> &'a [Borrowed<'a, 'py, PyAny>] {
         self.values
@@ -45,6 +54,9 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let Some(keywords) = self.keywords else {
             return Ok(None);
         };
+        if keywords.len() == 1 && keywords.get_borrowed_item(0)?.is(name) {
+            return Ok(Some(self.values[self.positional]).filter(|value| !value.is_none()));
+        }
         let mut found = None;
         for (index, keyword) in keywords.iter_borrowed().enumerate() {
             if !is_name(&keyword, name) {
@@ -61,19 +73,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
     /// At least `names.len()` positional arguments, or Python's own TypeError.
     #[inline]
     pub(crate) fn require(&self, function: &str, names: &[&str]) -> PyResult<()> {
-        if self.positional >= names.len() {
-            Ok(())
-        } else {
-            Err(self.missing(function, names))
-        }
+        if self.positional >= names.len() { Ok(()) } else { Err(self.missing(function, names)) }
     }
 
     #[cold]
     fn missing(&self, function: &str, names: &[&str]) -> PyErr {
-        let missing: Vec<String> = names[self.positional..]
-            .iter()
-            .map(|name| format!("'{name}'"))
-            .collect();
+        let missing: Vec<String> = names[self.positional..].iter().map(|name| format!("'{name}'")).collect();
         let (plural, list) = match missing.as_slice() {
             [one] => ("", one.clone()),
             [first, second] => ("s", format!("{first} and {second}")),
@@ -87,8 +92,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
 }
 
 /// The body of a raw method of the class `T`.
-pub(crate) type Body<T> =
-    for<'a, 'py> fn(&'a Bound<'py, T>, Arguments<'a, 'py>) -> PyResult<Bound<'py, PyAny>>;
+pub(crate) type Body<T> = for<'a, 'py> fn(&'a Bound<'py, T>, Arguments<'a, 'py>) -> PyResult<Bound<'py, PyAny>>;
 
 /// Names a [`Body`] at the type level, so that each method gets its own C function.
 pub(crate) trait Method {
@@ -107,9 +111,7 @@ pub(crate) fn define<M: Method>(class: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
     let definition = Box::leak(Box::new(ffi::PyMethodDef {
         ml_name: M::NAME.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: enter::<M>,
-        },
+        ml_meth: ffi::PyMethodDefPointer { PyCFunctionFastWithKeywords: enter::<M> },
         ml_flags: ffi::METH_FASTCALL | ffi::METH_KEYWORDS,
         ml_doc: M::DOC.as_ptr(),
     }));
@@ -127,50 +129,39 @@ unsafe extern "C" fn enter<M: Method>(
     nargs: ffi::Py_ssize_t,
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "CPython calls without a token; this thread is attached already"
-    )]
-    Python::attach(|py| {
-        let body = || {
-            // SAFETY: `slf` is a live reference of the caller, to an instance of the class.
-            let slf: &Bound<'_, PyAny> = unsafe { Bound::ref_from_ptr(py, &slf) };
-            // SAFETY: the descriptor has checked the type.
-            let slf: &Bound<'_, M::Class> = unsafe { slf.cast_unchecked() };
-            let keywords: Option<&Bound<'_, PyTuple>> =
+    // SAFETY: CPython calls its methods from attached threads. Attaching once more would only count that: without the
+    // count, objects that a slow path drops outside every other call of ours die a little later.
+    let py = unsafe { Python::assume_attached() };
+    let body = || {
+        // SAFETY: `slf` is a live reference of the caller, to an instance of the class.
+        let slf: &Bound<'_, PyAny> = unsafe { Bound::ref_from_ptr(py, &slf) };
+        // SAFETY: the descriptor has checked the type.
+        let slf: &Bound<'_, M::Class> = unsafe { slf.cast_unchecked() };
+        let keywords: Option<&Bound<'_, PyTuple>> =
                 // SAFETY: NULL or a tuple of the caller's.
                 (!kwnames.is_null()).then(|| unsafe { Bound::ref_from_ptr(py, &kwnames).cast_unchecked() });
-            let positional = nargs.unsigned_abs();
-            let count = positional + keywords.map_or(0, |keywords| keywords.len());
-            let values: &[Borrowed<'_, '_, PyAny>] = if count == 0 {
-                &[]
-            } else {
-                // SAFETY: `count` live references follow; Borrowed is a transparent pointer to an object.
-                unsafe { std::slice::from_raw_parts(args.cast(), count) }
-            };
-            M::BODY(
-                slf,
-                Arguments {
-                    values,
-                    positional,
-                    keywords,
-                },
-            )
-            .map(Bound::into_ptr)
+        let positional = nargs.unsigned_abs();
+        let count = positional + keywords.map_or(0, |keywords| keywords.len());
+        let values: &[Borrowed<'_, '_, PyAny>] = if count == 0 {
+            &[]
+        } else {
+            // SAFETY: `count` live references follow; Borrowed is a transparent pointer to an object.
+            unsafe { std::slice::from_raw_parts(args.cast(), count) }
         };
-        // A panic must not unwind into C.
-        match catch_unwind(AssertUnwindSafe(body)) {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
-            Err(payload) => {
-                panic_error(payload.as_ref()).restore(py);
-                std::ptr::null_mut()
-            }
+        M::BODY(slf, Arguments { values, positional, keywords }).map(Bound::into_ptr)
+    };
+    // A panic must not unwind into C.
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
+            error.restore(py);
+            std::ptr::null_mut()
         }
-    })
+        Err(payload) => {
+            panic_error(payload.as_ref()).restore(py);
+            std::ptr::null_mut()
+        }
+    }
 }
 
 #[cold]
@@ -178,11 +169,7 @@ fn panic_error(payload: &(dyn std::any::Any + Send)) -> PyErr {
     let text = payload
         .downcast_ref::<String>()
         .cloned()
-        .or_else(|| {
-            payload
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-        })
+        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "panic from Rust code".to_owned());
     PanicException::new_err(text)
 }

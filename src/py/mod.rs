@@ -3,10 +3,7 @@
 //! Together with `sys/`, the only place with `unsafe`. Every operation here takes the [`pyo3::Python`] token as proof
 //! that the thread is attached to the interpreter.
 
-#![allow(
-    unsafe_code,
-    reason = "the bridge is where the C API is called; every block says why it is sound"
-)]
+#![allow(unsafe_code, reason = "the bridge is where the C API is called; every block says why it is sound")]
 
 pub(crate) mod buffer;
 pub(crate) mod call;

@@ -15,11 +15,7 @@ pub(crate) struct Name {
 
 impl Name {
     const fn new(module: &'static str, attribute: &'static str) -> Self {
-        Self {
-            module,
-            attribute,
-            object: PyOnceLock::new(),
-        }
+        Self { module, attribute, object: PyOnceLock::new() }
     }
 
     /// The object itself.
@@ -41,11 +37,9 @@ impl Name {
     }
 }
 
-pub(crate) static BASE_CREATE_TASK: Name =
-    Name::new("asyncio.base_events", "BaseEventLoop.create_task");
+pub(crate) static BASE_CREATE_TASK: Name = Name::new("asyncio.base_events", "BaseEventLoop.create_task");
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
-pub(crate) static FORMAT_CALLBACK: Name =
-    Name::new("asyncio.format_helpers", "_format_callback_source");
+pub(crate) static FORMAT_CALLBACK: Name = Name::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_format_handle");
 pub(crate) static FUTURE: Name = Name::new("asyncio", "Future");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
@@ -53,8 +47,7 @@ pub(crate) static GET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_get_run
 pub(crate) static HANDLE: Name = Name::new("asyncio.events", "Handle");
 pub(crate) static LOGGER: Name = Name::new("asyncio.log", "logger");
 pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
-pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name =
-    Name::new("asyncio.futures", "_set_result_unless_cancelled");
+pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures", "_set_result_unless_cancelled");
 pub(crate) static SET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_set_running_loop");
 pub(crate) static SOCKET: Name = Name::new("socket", "socket");
 pub(crate) static TASK: Name = Name::new("asyncio", "Task");

@@ -15,10 +15,12 @@ pub(crate) fn is_unshared<T>(_py: Python<'_>, object: &Py<T>) -> bool {
     if unsafe { ffi::Py_REFCNT(object.as_ptr()) } != 1 {
         return false;
     }
-    // SAFETY: the object is live, its type has a list of weak references (the classes that come here say `weakref`).
-    let list = unsafe { ffi::PyObject_GET_WEAKREFS_LISTPTR(object.as_ptr()) };
-    // SAFETY: the pointer leads into the object, which is live.
-    list.is_null() || unsafe { *list }.is_null()
+    // SAFETY: the object is live, and so is its type.
+    let offset = unsafe { (*ffi::Py_TYPE(object.as_ptr())).tp_weaklistoffset };
+    debug_assert!(offset > 0, "the classes that come here say `weakref`");
+    // SAFETY: at this offset into the object is the head of its list of weak references.
+    let list = unsafe { object.as_ptr().byte_offset(offset).cast::<*mut ffi::PyObject>().read() };
+    list.is_null()
 }
 
 /// The identity of the calling thread, as `threading.get_ident()` gives it.

@@ -24,31 +24,18 @@ pub(crate) struct InvalidLimits {
 
 impl fmt::Display for InvalidLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "high ({}) must be >= low ({}) must be >= 0",
-            self.high, self.low
-        )
+        write!(f, "high ({}) must be >= low ({}) must be >= 0", self.high, self.low)
     }
 }
 
 impl Flow {
     pub(crate) const fn new() -> Self {
-        Self {
-            high: DEFAULT_HIGH,
-            low: DEFAULT_HIGH / 4,
-            is_paused: false,
-        }
+        Self { high: DEFAULT_HIGH, low: DEFAULT_HIGH / 4, is_paused: false }
     }
 
     /// Sets the limits (bytes); what is not given follows from the other as in asyncio.
-    pub(crate) fn set_limits(
-        &mut self,
-        high: Option<i64>,
-        low: Option<i64>,
-    ) -> Result<(), InvalidLimits> {
-        let high =
-            high.unwrap_or_else(|| low.map_or(DEFAULT_HIGH as i64, |low| low.saturating_mul(4)));
+    pub(crate) fn set_limits(&mut self, high: Option<i64>, low: Option<i64>) -> Result<(), InvalidLimits> {
+        let high = high.unwrap_or_else(|| low.map_or(DEFAULT_HIGH as i64, |low| low.saturating_mul(4)));
         let low = low.unwrap_or(high.div_euclid(4));
         match (usize::try_from(high), usize::try_from(low)) {
             (Ok(valid_high), Ok(valid_low)) if valid_high >= valid_low => {
@@ -107,10 +94,7 @@ mod tests {
         let mut flow = Flow::new();
         let error = flow.set_limits(Some(1), Some(2)).unwrap_err();
         assert_eq!(error, InvalidLimits { high: 1, low: 2 });
-        assert_eq!(
-            error.to_string(),
-            "high (1) must be >= low (2) must be >= 0"
-        );
+        assert_eq!(error.to_string(), "high (1) must be >= low (2) must be >= 0");
         assert!(flow.set_limits(None, Some(-1)).is_err());
         assert!(flow.set_limits(Some(-5), None).is_err());
         assert_eq!(flow.limits(), (16 * 1024, 64 * 1024));

@@ -29,11 +29,7 @@ pub(crate) struct Inbox<T> {
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        Self {
-            sender,
-            receiver,
-            parked: AtomicBool::new(false),
-        }
+        Self { sender, receiver, parked: AtomicBool::new(false) }
     }
 
     /// Adds an item, from any thread; true: the caller must wake the poller.

@@ -18,11 +18,7 @@ pub(crate) struct Outbox<C> {
 
 impl<C: AsRef<[u8]>> Outbox<C> {
     pub(crate) const fn new() -> Self {
-        Self {
-            chunks: VecDeque::new(),
-            written: 0,
-            size: 0,
-        }
+        Self { chunks: VecDeque::new(), written: 0, size: 0 }
     }
 
     /// Adds a chunk; an empty one is nothing to write and is dropped.
@@ -94,10 +90,7 @@ mod tests {
     fn waiting(outbox: &Outbox<Vec<u8>>) -> Vec<u8> {
         let mut parts = [IoSlice::new(&[]); 512];
         let count = outbox.parts(&mut parts);
-        parts[..count]
-            .iter()
-            .flat_map(|part| part.to_vec())
-            .collect()
+        parts[..count].iter().flat_map(|part| part.to_vec()).collect()
     }
 
     proptest! {

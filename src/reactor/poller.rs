@@ -52,37 +52,17 @@ mod platform {
         }
 
         /// Registers a descriptor, edge-triggered.
-        pub(crate) fn register(
-            &self,
-            fd: RawFd,
-            token: Token,
-            interest: Interest,
-        ) -> io::Result<()> {
-            self.poll
-                .registry()
-                .register(&mut SourceFd(&fd), super::as_mio(token), interest)
+        pub(crate) fn register(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+            self.poll.registry().register(&mut SourceFd(&fd), super::as_mio(token), interest)
         }
 
         /// Changes what an edge-triggered descriptor is registered for.
-        pub(crate) fn reregister(
-            &self,
-            fd: RawFd,
-            token: Token,
-            interest: Interest,
-        ) -> io::Result<()> {
-            self.poll
-                .registry()
-                .reregister(&mut SourceFd(&fd), super::as_mio(token), interest)
+        pub(crate) fn reregister(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+            self.poll.registry().reregister(&mut SourceFd(&fd), super::as_mio(token), interest)
         }
 
         /// Registers a descriptor level-triggered (`add`), or changes such a registration.
-        pub(crate) fn register_level(
-            &self,
-            fd: RawFd,
-            token: Token,
-            interest: Interest,
-            add: bool,
-        ) -> io::Result<()> {
+        pub(crate) fn register_level(&self, fd: RawFd, token: Token, interest: Interest, add: bool) -> io::Result<()> {
             let mut bits = 0;
             if interest.is_readable() {
                 bits |= libc::EPOLLIN;
@@ -90,13 +70,7 @@ mod platform {
             if interest.is_writable() {
                 bits |= libc::EPOLLOUT;
             }
-            epoll::control_level(
-                self.poll.as_raw_fd(),
-                fd,
-                token.0,
-                bits.cast_unsigned(),
-                add,
-            )
+            epoll::control_level(self.poll.as_raw_fd(), fd, token.0, bits.cast_unsigned(), add)
         }
 
         pub(crate) fn deregister(&self, fd: RawFd) -> io::Result<()> {
@@ -145,12 +119,7 @@ mod platform {
             let registry = poll.registry().try_clone()?;
             let waker = Waker::new(&registry, mio::Token(usize::MAX))?;
             let fd = poll.as_raw_fd();
-            Ok(Self {
-                poll: Mutex::new(poll),
-                registry,
-                waker,
-                fd,
-            })
+            Ok(Self { poll: Mutex::new(poll), registry, waker, fd })
         }
 
         /// Waits for events, `timeout` nanoseconds at most; None: until there is one.
@@ -161,40 +130,18 @@ mod platform {
         }
 
         /// Registers a descriptor, edge-triggered.
-        pub(crate) fn register(
-            &self,
-            fd: RawFd,
-            token: Token,
-            interest: Interest,
-        ) -> io::Result<()> {
-            self.registry
-                .register(&mut SourceFd(&fd), super::as_mio(token), interest)
+        pub(crate) fn register(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+            self.registry.register(&mut SourceFd(&fd), super::as_mio(token), interest)
         }
 
         /// Changes what an edge-triggered descriptor is registered for.
-        pub(crate) fn reregister(
-            &self,
-            fd: RawFd,
-            token: Token,
-            interest: Interest,
-        ) -> io::Result<()> {
-            self.registry
-                .reregister(&mut SourceFd(&fd), super::as_mio(token), interest)
+        pub(crate) fn reregister(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+            self.registry.reregister(&mut SourceFd(&fd), super::as_mio(token), interest)
         }
 
         /// Registers a descriptor for calls as long as it is ready: the loop re-arms it after every event.
-        pub(crate) fn register_level(
-            &self,
-            fd: RawFd,
-            token: Token,
-            interest: Interest,
-            add: bool,
-        ) -> io::Result<()> {
-            if add {
-                self.register(fd, token, interest)
-            } else {
-                self.reregister(fd, token, interest)
-            }
+        pub(crate) fn register_level(&self, fd: RawFd, token: Token, interest: Interest, add: bool) -> io::Result<()> {
+            if add { self.register(fd, token, interest) } else { self.reregister(fd, token, interest) }
         }
 
         pub(crate) fn deregister(&self, fd: RawFd) -> io::Result<()> {
@@ -213,26 +160,18 @@ mod platform {
 
     /// The events of the last wait, without the waker's.
     pub(crate) fn iter(events: &Events) -> impl Iterator<Item = (Token, Readiness)> + '_ {
-        events
-            .iter()
-            .filter(|event| event.token().0 as u64 != WAKER)
-            .map(|event| {
-                let conditions = [
-                    (event.is_readable(), Readiness::READABLE),
-                    (event.is_writable(), Readiness::WRITABLE),
-                    (event.is_read_closed(), Readiness::READ_CLOSED),
-                    (
-                        event.is_error() || event.is_write_closed(),
-                        Readiness::ERROR,
-                    ),
-                ];
-                let none = Readiness::none();
-                let readiness = conditions
-                    .into_iter()
-                    .filter(|(holds, _)| *holds)
-                    .fold(none, |all, (_, one)| all.union(one));
-                (Token(event.token().0 as u64), readiness)
-            })
+        events.iter().filter(|event| event.token().0 as u64 != WAKER).map(|event| {
+            let conditions = [
+                (event.is_readable(), Readiness::READABLE),
+                (event.is_writable(), Readiness::WRITABLE),
+                (event.is_read_closed(), Readiness::READ_CLOSED),
+                (event.is_error() || event.is_write_closed(), Readiness::ERROR),
+            ];
+            let none = Readiness::none();
+            let readiness =
+                conditions.into_iter().filter(|(holds, _)| *holds).fold(none, |all, (_, one)| all.union(one));
+            (Token(event.token().0 as u64), readiness)
+        })
     }
 }
 
@@ -268,12 +207,8 @@ mod tests {
         let poller = Poller::new().unwrap();
         let (edge, mut to_edge) = UnixStream::pair().unwrap();
         let (level, mut to_level) = UnixStream::pair().unwrap();
-        poller
-            .register(edge.as_raw_fd(), Token(1), Interest::READABLE)
-            .unwrap();
-        poller
-            .register_level(level.as_raw_fd(), Token(2), Interest::READABLE, true)
-            .unwrap();
+        poller.register(edge.as_raw_fd(), Token(1), Interest::READABLE).unwrap();
+        poller.register_level(level.as_raw_fd(), Token(2), Interest::READABLE, true).unwrap();
         to_edge.write_all(b"x").unwrap();
         to_level.write_all(b"x").unwrap();
         let mut first = wait_for(&poller, 1_000_000_000);

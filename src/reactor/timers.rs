@@ -38,21 +38,13 @@ impl<T> Default for Timers<T> {
 
 impl<T> Timers<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            sequence: 0,
-            cancelled: 0,
-        }
+        Self { heap: BinaryHeap::new(), sequence: 0, cancelled: 0 }
     }
 
     /// Adds an entry that is due at `deadline` (nanoseconds).
     pub(crate) fn insert(&mut self, deadline: u64, value: T) {
         self.sequence += 1;
-        self.heap.push(Entry {
-            deadline,
-            sequence: self.sequence,
-            value,
-        });
+        self.heap.push(Entry { deadline, sequence: self.sequence, value });
     }
 
     /// The earliest entry and its deadline.

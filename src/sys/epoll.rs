@@ -30,17 +30,12 @@ static HAS_PWAIT2: AtomicBool = AtomicBool::new(true);
 
 impl Events {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self {
-            list: Vec::with_capacity(capacity),
-        }
+        Self { list: Vec::with_capacity(capacity) }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Event> + '_ {
         // The struct is packed on x86-64: its fields are copied out, not borrowed.
-        self.list.iter().map(|event| Event {
-            token: event.u64,
-            bits: event.events,
-        })
+        self.list.iter().map(|event| Event { token: event.u64, bits: event.events })
     }
 
     pub(crate) fn clear(&mut self) {
@@ -71,11 +66,7 @@ pub(crate) fn wait(epoll: RawFd, events: &mut Events, timeout: Option<u64>) -> i
     Ok(())
 }
 
-fn wait_nanoseconds(
-    epoll: RawFd,
-    list: &mut Vec<libc::epoll_event>,
-    timeout: Option<u64>,
-) -> io::Result<usize> {
+fn wait_nanoseconds(epoll: RawFd, list: &mut Vec<libc::epoll_event>, timeout: Option<u64>) -> io::Result<usize> {
     let limit = timeout.map(|nanoseconds| libc::timespec {
         tv_sec: libc::time_t::try_from(nanoseconds / 1_000_000_000).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::try_from(nanoseconds % 1_000_000_000).unwrap_or(0),
@@ -97,15 +88,10 @@ fn wait_nanoseconds(
     syscall!(answer).map(|count| usize::try_from(count).unwrap_or(0))
 }
 
-fn wait_milliseconds(
-    epoll: RawFd,
-    list: &mut Vec<libc::epoll_event>,
-    timeout: Option<u64>,
-) -> io::Result<usize> {
+fn wait_milliseconds(epoll: RawFd, list: &mut Vec<libc::epoll_event>, timeout: Option<u64>) -> io::Result<usize> {
     // Rounded up: a wait that ends early would spin until the deadline.
-    let limit = timeout.map_or(-1, |nanoseconds| {
-        libc::c_int::try_from(nanoseconds.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
-    });
+    let limit = timeout
+        .map_or(-1, |nanoseconds| libc::c_int::try_from(nanoseconds.div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX));
     let capacity = libc::c_int::try_from(list.capacity()).unwrap_or(libc::c_int::MAX);
     // SAFETY: `list` has room for `capacity` events.
     let answer = unsafe { libc::epoll_wait(epoll, list.as_mut_ptr(), capacity, limit) };
@@ -113,22 +99,9 @@ fn wait_milliseconds(
 }
 
 /// Registers `fd` level-triggered, or changes what it is registered for (`epoll_ctl(2)`).
-pub(crate) fn control_level(
-    epoll: RawFd,
-    fd: RawFd,
-    token: u64,
-    bits: u32,
-    add: bool,
-) -> io::Result<()> {
-    let mut event = libc::epoll_event {
-        events: bits,
-        u64: token,
-    };
-    let operation = if add {
-        libc::EPOLL_CTL_ADD
-    } else {
-        libc::EPOLL_CTL_MOD
-    };
+pub(crate) fn control_level(epoll: RawFd, fd: RawFd, token: u64, bits: u32, add: bool) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: bits, u64: token };
+    let operation = if add { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
     // SAFETY: `event` is a valid event for the length of the call.
     syscall!(unsafe { libc::epoll_ctl(epoll, operation, fd, &raw mut event) }).map(drop)
 }

@@ -7,10 +7,7 @@
 //! 2. A descriptor that is created here leaves as an [`std::os::fd::OwnedFd`].
 //! 3. A raw descriptor that is passed in is only borrowed for the call.
 
-#![allow(
-    unsafe_code,
-    reason = "libc is called here and nowhere else; every block says why it is sound"
-)]
+#![allow(unsafe_code, reason = "libc is called here and nowhere else; every block says why it is sound")]
 
 pub(crate) mod clock;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -23,11 +20,7 @@ pub(crate) mod socket;
 macro_rules! syscall {
     ($call:expr) => {{
         let answer = $call;
-        if answer == -1 {
-            Err(std::io::Error::last_os_error())
-        } else {
-            Ok(answer)
-        }
+        if answer == -1 { Err(std::io::Error::last_os_error()) } else { Ok(answer) }
     }};
 }
 pub(crate) use syscall;

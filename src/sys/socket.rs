@@ -9,12 +9,7 @@ use std::ptr;
 
 unsafe extern "C" {
     /// `inet_ntop(3)`, which the libc crate leaves out.
-    fn inet_ntop(
-        family: c_int,
-        source: *const c_void,
-        text: *mut c_char,
-        size: libc::socklen_t,
-    ) -> *const c_char;
+    fn inet_ntop(family: c_int, source: *const c_void, text: *mut c_char, size: libc::socklen_t) -> *const c_char;
 }
 
 /// Flags for every send: a peer that went away is an error of this call, not a SIGPIPE of the process.
@@ -100,9 +95,7 @@ impl Address {
         if answer.is_null() {
             return String::new();
         }
-        CStr::from_bytes_until_nul(&text)
-            .map(|text| text.to_string_lossy().into_owned())
-            .unwrap_or_default()
+        CStr::from_bytes_until_nul(&text).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
     }
 }
 
@@ -116,10 +109,7 @@ impl AddressRoom {
     fn new() -> Self {
         // SAFETY: a sockaddr_storage of zeros is valid: family AF_UNSPEC.
         let storage = unsafe { mem::zeroed() };
-        Self {
-            storage,
-            length: size_of::<libc::sockaddr_storage>() as libc::socklen_t,
-        }
+        Self { storage, length: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
     }
 
     fn pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
@@ -131,10 +121,7 @@ impl AddressRoom {
             libc::AF_INET => {
                 // SAFETY: sockaddr_storage is large and aligned enough for every address; the family was looked at.
                 let address: &libc::sockaddr_in = unsafe { &*(&raw const self.storage).cast() };
-                Address::Ip4 {
-                    host: address.sin_addr.s_addr.to_ne_bytes(),
-                    port: u16::from_be(address.sin_port),
-                }
+                Address::Ip4 { host: address.sin_addr.s_addr.to_ne_bytes(), port: u16::from_be(address.sin_port) }
             }
             libc::AF_INET6 => {
                 // SAFETY: as above.
@@ -154,13 +141,9 @@ impl AddressRoom {
     /// See unix(7): the length tells where the name ends; a path may or may not bring its zero byte.
     fn unix_name(&self) -> &[u8] {
         let offset = mem::offset_of!(libc::sockaddr_un, sun_path);
-        let length = (self.length as usize)
-            .min(size_of::<libc::sockaddr_un>())
-            .saturating_sub(offset);
+        let length = (self.length as usize).min(size_of::<libc::sockaddr_un>()).saturating_sub(offset);
         // SAFETY: the name lies within the storage; every byte of it is initialised (zeros at first).
-        let name = unsafe {
-            std::slice::from_raw_parts((&raw const self.storage).cast::<u8>().add(offset), length)
-        };
+        let name = unsafe { std::slice::from_raw_parts((&raw const self.storage).cast::<u8>().add(offset), length) };
         match name {
             [] | [0, ..] => name,
             path => path.split(|byte| *byte == 0).next().unwrap_or_default(),
@@ -226,14 +209,6 @@ pub(crate) fn set_no_delay(fd: RawFd) -> io::Result<()> {
     let on: c_int = 1;
     let length = size_of::<c_int>() as libc::socklen_t;
     // SAFETY: `on` is valid for reads of `length` bytes.
-    let answer = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::IPPROTO_TCP,
-            libc::TCP_NODELAY,
-            (&raw const on).cast(),
-            length,
-        )
-    };
+    let answer = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), length) };
     syscall!(answer).map(drop)
 }

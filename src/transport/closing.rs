@@ -7,7 +7,8 @@
 //! ```
 
 use super::stream::{Stream, detach};
-use crate::event_loop::core::{Runnable, error_context};
+use crate::event_loop::core::error_context;
+use crate::event_loop::owned::Runnable;
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
 use crate::py::context;
@@ -24,8 +25,7 @@ impl Stream {
         context.set_item(intern!(py, "transport"), slf)?;
         context.set_item(intern!(py, "protocol"), slf.get().protocol(py))?;
         let core = slf.get().core.bind(py);
-        core.call_method1(intern!(py, "call_exception_handler"), (context,))
-            .map(drop)
+        core.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
     }
 
     /// `_SelectorTransport._fatal_error`: the connection cannot go on.
@@ -42,11 +42,7 @@ impl Stream {
                 let keywords = PyDict::new(py);
                 keywords.set_item("exc_info", error.value(py))?;
                 let logger = names::LOGGER.get(py)?;
-                logger.call_method(
-                    intern!(py, "debug"),
-                    ("%r: %s", slf, message),
-                    Some(&keywords),
-                )?;
+                logger.call_method(intern!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
             }
         } else {
             Self::report(slf, &error_context(py, message, error)?)?;
@@ -58,11 +54,7 @@ impl Stream {
     /// `_SelectorTransport.close`
     pub(super) fn close_gently(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        if slf
-            .get()
-            .state
-            .with(py, |state| std::mem::replace(&mut state.is_closing, true))
-        {
+        if slf.get().state.with(py, |state| std::mem::replace(&mut state.is_closing, true)) {
             return Ok(());
         }
         // What was written in this turn leaves first; an empty outbox ends the connection.
@@ -76,11 +68,7 @@ impl Stream {
             return Ok(());
         }
         // asyncio would have sent this turn's small writes when they were written.
-        if slf
-            .get()
-            .state
-            .with(py, |state| state.is_unflushed && !state.is_blocked)
-        {
+        if slf.get().state.with(py, |state| state.is_unflushed && !state.is_blocked) {
             Self::send(slf)?;
         }
         slf.get().state.with(py, |state| {
@@ -95,9 +83,7 @@ impl Stream {
         let py = slf.py();
         let core = slf.get().core.get();
         core.check_open()?;
-        let fixed = slf.get().state.with(py, |state| {
-            state.is_context_fixed.then(|| state.context.clone_ref(py))
-        });
+        let fixed = slf.get().state.with(py, |state| state.is_context_fixed.then(|| state.context.clone_ref(py)));
         let context = fixed.map_or_else(|| context::copy_current(py), Ok)?;
         let is_first = slf.get().state.with(py, |state| {
             state.lost += 1;
@@ -117,16 +103,13 @@ impl Stream {
     /// `_SelectorTransport._call_connection_lost`
     pub(super) fn on_lost(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>) -> PyResult<()> {
         let py = slf.py();
-        let (lost_with, protocol) = slf.get().state.with(py, |state| {
-            (state.rare.lost_with.take(), state.protocol.take())
-        });
+        let (lost_with, protocol) =
+            slf.get().state.with(py, |state| (state.rare.lost_with.take(), state.protocol.take()));
         let (Some((error, context)), Some(protocol)) = (lost_with, protocol) else {
             return Ok(());
         };
         run.entered.switch(py, &context)?;
-        let told = protocol
-            .bind(py)
-            .call_method1(intern!(py, "connection_lost"), (error,));
+        let told = protocol.bind(py).call_method1(intern!(py, "connection_lost"), (error,));
         let closed = Self::close_socket(slf);
         match told {
             Ok(_) => closed,
@@ -149,19 +132,12 @@ impl Stream {
         let (registration, closing, server, waiter) = slf.get().state.with(py, |state| {
             state.endpoint.note_addresses();
             let registration = state.token.take().zip(state.endpoint.fd());
-            if let (Some((_, fd)), Some(shared), false) =
-                (registration, shared, state.endpoint.is_private())
-            {
+            if let (Some((_, fd)), Some(shared), false) = (registration, shared, state.endpoint.is_private()) {
                 // A duplicate may live on elsewhere. An error: the kernel has forgotten the descriptor by itself.
                 drop(shared.poller.deregister(fd));
             }
             let rare = &mut state.rare;
-            (
-                registration,
-                state.endpoint.take(),
-                rare.server.take(),
-                rare.empty_waiter.take(),
-            )
+            (registration, state.endpoint.take(), rare.server.take(), rare.empty_waiter.take())
         });
         if let Some((token, fd)) = registration {
             drop(core.owned.with(py, |owned| owned.remove(fd, token)));

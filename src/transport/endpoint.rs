@@ -35,21 +35,9 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// A connection that was just accepted; `local` is None if only the kernel knows it (a wildcard listener).
-    pub(super) fn accepted(
-        fd: OwnedFd,
-        family: i32,
-        local: Option<Address>,
-        peer: Address,
-    ) -> Self {
+    pub(super) fn accepted(fd: OwnedFd, family: i32, local: Option<Address>, peer: Address) -> Self {
         let number = fd.as_raw_fd();
-        Self {
-            owner: Owner::Rust(fd),
-            fd: number,
-            family,
-            local,
-            peer: Some(peer),
-            shown: None,
-        }
+        Self { owner: Owner::Rust(fd), fd: number, family, local, peer: Some(peer), shown: None }
     }
 
     /// A socket object that somebody connected or accepted.
@@ -98,18 +86,9 @@ impl Endpoint {
     /// What closes the socket when it is dropped or closed, to be done outside the cell.
     pub(super) fn take(&mut self) -> Closing {
         match std::mem::replace(&mut self.owner, Owner::Closed) {
-            Owner::Rust(fd) => Closing {
-                fd: Some(fd),
-                object: None,
-            },
-            Owner::Python(object) => Closing {
-                fd: None,
-                object: Some(object),
-            },
-            Owner::Closed => Closing {
-                fd: None,
-                object: None,
-            },
+            Owner::Rust(fd) => Closing { fd: Some(fd), object: None },
+            Owner::Python(object) => Closing { fd: None, object: Some(object) },
+            Owner::Closed => Closing { fd: None, object: None },
         }
     }
 
@@ -196,24 +175,17 @@ pub(super) struct Closing {
 impl Closing {
     pub(super) fn close(self, py: Python<'_>) -> PyResult<()> {
         drop(self.fd);
-        self.object.map_or(Ok(()), |object| {
-            object.call_method0(py, intern!(py, "close")).map(drop)
-        })
+        self.object.map_or(Ok(()), |object| object.call_method0(py, intern!(py, "close")).map(drop))
     }
 }
 
 /// An address as Python's `socket` module gives it.
-pub(super) fn address_object<'py>(
-    py: Python<'py>,
-    address: &Address,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn address_object<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, PyAny>> {
     match address {
         Address::Ip4 { port, .. } => Ok((address.host_text(), *port).into_pyobject(py)?.into_any()),
-        Address::Ip6 {
-            port, flow, scope, ..
-        } => Ok((address.host_text(), *port, *flow, *scope)
-            .into_pyobject(py)?
-            .into_any()),
+        Address::Ip6 { port, flow, scope, .. } => {
+            Ok((address.host_text(), *port, *flow, *scope).into_pyobject(py)?.into_any())
+        }
         Address::Unix(name) if name.first() == Some(&0) => Ok(PyBytes::new(py, name).into_any()),
         Address::Unix(path) => Ok(errors::path(py, path)?.into_any()),
         Address::Other => Ok(PyString::new(py, "").into_any()),

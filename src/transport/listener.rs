@@ -10,7 +10,8 @@ use super::endpoint::{self, Endpoint};
 use super::stream::{Beginning, Stream};
 use crate::errors;
 use crate::event_loop::Loop;
-use crate::event_loop::core::{Registered, Runnable, error_context};
+use crate::event_loop::core::error_context;
+use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
@@ -50,20 +51,13 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Handler {
     /// A transport of ours, with a protocol of the factory's.
-    Stream {
-        factory: Py<PyAny>,
-        server: Py<PyAny>,
-    },
+    Stream { factory: Py<PyAny>, server: Py<PyAny> },
     /// A Python callable takes the socket, the peer's address and the connection's context (TLS).
     Callback(Py<PyAny>),
 }
 
 impl Listener {
-    pub(crate) fn on_event(
-        slf: &Bound<'_, Self>,
-        run: &mut Run<'_, '_>,
-        event: Event,
-    ) -> PyResult<()> {
+    pub(crate) fn on_event(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, event: Event) -> PyResult<()> {
         match event {
             Event::Ready(_) | Event::Continue => Self::accept_all(slf, run),
             Event::Start | Event::Lost => Ok(()),
@@ -90,8 +84,7 @@ impl Listener {
                     _ => {
                         listener.stop(py);
                         let error = errors::os_error(py, &error);
-                        let context =
-                            error_context(py, "Exception in callback Listener.accept()", &error)?;
+                        let context = error_context(py, "Exception in callback Listener.accept()", &error)?;
                         return run.call_exception_handler(&context);
                     }
                 },
@@ -99,38 +92,22 @@ impl Listener {
         }
         // An edge is not told again: the rest waits for the next turn.
         let source = Source::Listener(slf.clone().unbind());
-        listener
-            .core
-            .get()
-            .make_ready(py, Runnable::Event(source, Event::Continue));
+        listener.core.get().make_ready(py, Runnable::Event(source, Event::Continue));
         Ok(())
     }
 
     /// Makes a connection of a descriptor; `BaseSelectorEventLoop._accept_connection2`.
-    fn set_up(
-        slf: &Bound<'_, Self>,
-        run: &mut Run<'_, '_>,
-        fd: OwnedFd,
-        peer: Address,
-    ) -> PyResult<()> {
+    fn set_up(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, fd: OwnedFd, peer: Address) -> PyResult<()> {
         let py = slf.py();
         let listener = slf.get();
         let context = context::copy(py, &listener.context)?;
         run.entered.switch(py, &context)?;
         let begun = match &listener.handler {
             Handler::Stream { factory, server } => factory.bind(py).call0().and_then(|protocol| {
-                let endpoint =
-                    Endpoint::accepted(fd, listener.family, listener.local.clone(), peer);
+                let endpoint = Endpoint::accepted(fd, listener.family, listener.local.clone(), peer);
                 let context = listener.is_context_given.then(|| context.clone_ref(py));
                 let server = Some(server.bind(py));
-                let beginning = Beginning {
-                    endpoint,
-                    protocol: &protocol,
-                    waiter: None,
-                    extra: None,
-                    server,
-                    context,
-                };
+                let beginning = Beginning { endpoint, protocol: &protocol, waiter: None, extra: None, server, context };
                 Stream::begin(listener.core.bind(py), beginning).map(drop)
             }),
             Handler::Callback(callback) => endpoint::make_socket(py, fd).and_then(|sock| {
@@ -151,25 +128,17 @@ impl Listener {
     }
 
     #[cold]
-    fn retry_later(
-        slf: &Bound<'_, Self>,
-        run: &mut Run<'_, '_>,
-        error: &io::Error,
-    ) -> PyResult<()> {
+    fn retry_later(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, error: &io::Error) -> PyResult<()> {
         let py = slf.py();
         let listener = slf.get();
         listener.stop(py);
         let error = errors::os_error(py, error);
         let context = error_context(py, "socket.accept() out of system resource", &error)?;
-        context.set_item(
-            "socket",
-            names::TRANSPORT_SOCKET.get(py)?.call1((&listener.sock,))?,
-        )?;
+        context.set_item("socket", names::TRANSPORT_SOCKET.get(py)?.call1((&listener.sock,))?)?;
         run.call_exception_handler(&context)?;
         let start = slf.getattr(intern!(py, "_resume"))?;
         let core = listener.core.bind(py);
-        core.call_method1(intern!(py, "call_later"), (RETRY_DELAY, start))
-            .map(drop)
+        core.call_method1(intern!(py, "call_later"), (RETRY_DELAY, start)).map(drop)
     }
 }
 
@@ -201,9 +170,7 @@ impl Listener {
             sock: sock.clone().unbind(),
             fd,
             family,
-            local: socket::local_address(fd)
-                .ok()
-                .filter(|address| !address.is_wildcard()),
+            local: socket::local_address(fd).ok().filter(|address| !address.is_wildcard()),
             handler: match callback {
                 Some(callback) => Handler::Callback(callback),
                 None => Handler::Stream { factory, server },
@@ -223,17 +190,12 @@ impl Listener {
         let core = listener.core.get();
         let shared = core.shared(py)?;
         let source = Registered::Source(Source::Listener(slf.clone().unbind()));
-        let token = core
-            .owned
-            .with(py, |owned| owned.insert(listener.fd, source));
+        let token = core.owned.with(py, |owned| owned.insert(listener.fd, source));
         listener.token.with(py, |place| *place = Some(token));
-        shared
-            .poller
-            .register(listener.fd, token, Interest::READABLE)
-            .map_err(|error| {
-                listener.forget(py);
-                errors::os_error(py, &error)
-            })
+        shared.poller.register(listener.fd, token, Interest::READABLE).map_err(|error| {
+            listener.forget(py);
+            errors::os_error(py, &error)
+        })
     }
 
     /// Stops accepting.
@@ -250,11 +212,7 @@ impl Listener {
     /// Starts again after a shortage, unless the server was closed meanwhile.
     fn _resume(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let is_open: RawFd = slf
-            .get()
-            .sock
-            .call_method0(py, intern!(py, "fileno"))?
-            .extract(py)?;
+        let is_open: RawFd = slf.get().sock.call_method0(py, intern!(py, "fileno"))?.extract(py)?;
         if is_open == slf.get().fd && slf.get().token.with(py, |token| token.is_none()) {
             Self::start(slf)?;
         }
@@ -278,12 +236,7 @@ impl Listener {
 impl Listener {
     fn forget(&self, py: Python<'_>) {
         if let Some(token) = self.token.with(py, Option::take) {
-            drop(
-                self.core
-                    .get()
-                    .owned
-                    .with(py, |owned| owned.remove(self.fd, token)),
-            );
+            drop(self.core.get().owned.with(py, |owned| owned.remove(self.fd, token)));
         }
     }
 }

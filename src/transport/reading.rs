@@ -7,7 +7,8 @@
 use super::state::State;
 use super::stream::Stream;
 use crate::errors;
-use crate::event_loop::core::{Runnable, SCRATCH};
+use crate::event_loop::core::SCRATCH;
+use crate::event_loop::owned::Runnable;
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
 use crate::py::buffer;
@@ -48,12 +49,7 @@ impl State {
             return None;
         }
         let protocol = self.protocol.as_ref()?.clone_ref(py);
-        Some(Plan {
-            fd: self.endpoint.fd()?,
-            protocol,
-            is_buffered: self.is_buffered,
-            bulk: self.bulk,
-        })
+        Some(Plan { fd: self.endpoint.fd()?, protocol, is_buffered: self.is_buffered, bulk: self.bulk })
     }
 
     /// Notes how much came of how much was asked for.
@@ -73,11 +69,7 @@ impl State {
 
 impl Stream {
     #[inline]
-    pub(super) fn on_ready(
-        slf: &Bound<'_, Self>,
-        run: &mut Run<'_, '_>,
-        readiness: Readiness,
-    ) -> PyResult<()> {
+    pub(super) fn on_ready(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, readiness: Readiness) -> PyResult<()> {
         let py = slf.py();
         if readiness.is_readable() {
             let context = slf.get().state.with(py, |state| {
@@ -92,16 +84,8 @@ impl Stream {
                 Self::read(slf, run)?;
             }
         }
-        if readiness.is_writable()
-            && slf
-                .get()
-                .state
-                .with(py, |state| std::mem::take(&mut state.is_blocked))
-        {
-            let context = slf
-                .get()
-                .state
-                .with(py, |state| state.context.clone_ref(py));
+        if readiness.is_writable() && slf.get().state.with(py, |state| std::mem::take(&mut state.is_blocked)) {
+            let context = slf.get().state.with(py, |state| state.context.clone_ref(py));
             run.entered.switch(py, &context)?;
             Self::send(slf)?;
         }
@@ -139,57 +123,37 @@ impl Stream {
                 Outcome::Data(count, data) => {
                     budget = budget.saturating_sub(count);
                     match data {
-                        Some(data) => {
-                            call_method1(protocol, intern!(py, "data_received"), data.as_any())
+                        Some(data) => call_method1(protocol, intern!(py, "data_received"), data.as_any()),
+                        None => {
+                            call_method1(protocol, intern!(py, "buffer_updated"), count.into_pyobject(py)?.as_any())
                         }
-                        None => call_method1(
-                            protocol,
-                            intern!(py, "buffer_updated"),
-                            count.into_pyobject(py)?.as_any(),
-                        ),
                     }
                 }
             };
             plan.protocol.drop_ref(py);
             if let Err(error) = delivered {
-                let method = if plan.is_buffered {
-                    "buffer_updated"
-                } else {
-                    "data_received"
-                };
-                return Self::fatal(
-                    slf,
-                    &error,
-                    &format!("Fatal error: protocol.{method}() call failed."),
-                );
+                let method = if plan.is_buffered { "buffer_updated" } else { "data_received" };
+                return Self::fatal(slf, &error, &format!("Fatal error: protocol.{method}() call failed."));
             }
         }
         Ok(())
     }
 
     #[inline]
-    fn read_bytes<'py>(
-        slf: &Bound<'py, Self>,
-        run: &mut Run<'_, '_>,
-        plan: &Plan,
-    ) -> PyResult<Outcome<'py>> {
+    fn read_bytes<'py>(slf: &Bound<'py, Self>, run: &mut Run<'_, '_>, plan: &Plan) -> PyResult<Outcome<'py>> {
         let py = slf.py();
         loop {
             let answer = if plan.bulk == 0 {
                 let scratch = run.scratch.get_mut();
                 socket::receive(plan.fd, scratch).map(|count| PyBytes::new(py, &scratch[..count]))
             } else {
-                buffer::read_into_bytes(py, plan.bulk, |room| {
-                    socket::receive_uninit(plan.fd, room)
-                })?
+                buffer::read_into_bytes(py, plan.bulk, |room| socket::receive_uninit(plan.fd, room))?
             };
             match answer {
                 Ok(data) => {
                     let count = data.as_bytes().len();
                     let asked = if plan.bulk == 0 { SCRATCH } else { plan.bulk };
-                    slf.get()
-                        .state
-                        .with(py, |state| state.note_read(count, asked));
+                    slf.get().state.with(py, |state| state.note_read(count, asked));
                     return Ok(Outcome::Data(count, Some(data)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -209,11 +173,7 @@ impl Stream {
             let message = "Fatal error: protocol.get_buffer() call failed.";
             Self::fatal(slf, error, message).map(|()| Outcome::Nothing)
         };
-        let room = match call_method1(
-            protocol,
-            intern!(py, "get_buffer"),
-            (-1_i32).into_pyobject(py)?.as_any(),
-        ) {
+        let room = match call_method1(protocol, intern!(py, "get_buffer"), (-1_i32).into_pyobject(py)?.as_any()) {
             Ok(room) => room,
             Err(error) => return failed(&error),
         };
@@ -229,9 +189,7 @@ impl Stream {
         });
         match answer {
             Ok(Ok(count)) => {
-                slf.get().state.with(py, |state| {
-                    state.may_read = count == asked || state.is_read_closed
-                });
+                slf.get().state.with(py, |state| state.may_read = count == asked || state.is_read_closed);
                 Ok(Outcome::Data(count, None))
             }
             Ok(Err(error)) => Self::read_failed(slf, &error),
@@ -258,18 +216,12 @@ impl Stream {
     fn on_end(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         slf.get().state.with(py, |state| state.is_read_ended = true);
-        let keeps_open = protocol
-            .call_method0(intern!(py, "eof_received"))
-            .and_then(|answer| answer.is_truthy());
+        let keeps_open = protocol.call_method0(intern!(py, "eof_received")).and_then(|answer| answer.is_truthy());
         match keeps_open {
             Ok(true) => Ok(()),
             Ok(false) => Self::close_gently(slf),
             Err(error) if is_exit(py, &error) => Err(error),
-            Err(error) => Self::fatal(
-                slf,
-                &error,
-                "Fatal error: protocol.eof_received() call failed.",
-            ),
+            Err(error) => Self::fatal(slf, &error, "Fatal error: protocol.eof_received() call failed."),
         }
     }
 
@@ -289,14 +241,9 @@ impl Stream {
 
     fn continue_later(slf: &Bound<'_, Self>) {
         let py = slf.py();
-        if slf.get().state.with(py, |state| {
-            !std::mem::replace(&mut state.is_continued, true)
-        }) {
+        if slf.get().state.with(py, |state| !std::mem::replace(&mut state.is_continued, true)) {
             let source = Source::Stream(slf.clone().unbind());
-            slf.get()
-                .core
-                .get()
-                .make_ready(py, Runnable::Event(source, Event::Continue));
+            slf.get().core.get().make_ready(py, Runnable::Event(source, Event::Continue));
         }
     }
 }

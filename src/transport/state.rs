@@ -15,10 +15,7 @@ use std::fmt::Write as _;
 
 /// Everything that changes. Each flag says what is true, not what to do.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts; their combinations are all possible"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts; their combinations are all possible")]
 pub(super) struct State {
     pub(super) endpoint: Endpoint,
     /// Some from `connection_made` until the end.
@@ -89,16 +86,8 @@ impl State {
             Some(_) => {}
         }
         if let Some(fd) = self.endpoint.fd() {
-            let read = if self.is_reading() && !self.is_read_ended {
-                "polling"
-            } else {
-                "idle"
-            };
-            let write = if self.outbox.is_empty() {
-                "idle"
-            } else {
-                "polling"
-            };
+            let read = if self.is_reading() && !self.is_read_ended { "polling" } else { "idle" };
+            let write = if self.outbox.is_empty() { "idle" } else { "polling" };
             let size = self.outbox.size();
             // Writing to a String cannot fail.
             let _ = write!(text, " fd={fd} read={read} write=<{write}, bufsize={size}>");
@@ -112,12 +101,7 @@ impl State {
         visit.call(&self.protocol)?;
         visit.call(&self.context)?;
         let rare = &self.rare;
-        for object in [
-            &rare.made_context,
-            &rare.waiter,
-            &rare.empty_waiter,
-            &rare.server,
-        ] {
+        for object in [&rare.made_context, &rare.waiter, &rare.empty_waiter, &rare.server] {
             visit.call(object)?;
         }
         visit.call(&rare.extra)?;

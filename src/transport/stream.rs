@@ -7,7 +7,7 @@ use super::endpoint::{self, Endpoint, PythonSocket};
 use super::state::{Rare, State};
 use crate::errors;
 use crate::event_loop::Loop;
-use crate::event_loop::core::{Registered, Runnable};
+use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::Run;
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
@@ -43,10 +43,7 @@ pub(super) struct Beginning<'a, 'py> {
 
 impl Stream {
     /// Makes a transport and schedules its `connection_made`.
-    pub(super) fn begin<'py>(
-        core: &Bound<'py, Loop>,
-        beginning: Beginning<'_, 'py>,
-    ) -> PyResult<Bound<'py, Self>> {
+    pub(super) fn begin<'py>(core: &Bound<'py, Loop>, beginning: Beginning<'_, 'py>) -> PyResult<Bound<'py, Self>> {
         let py = core.py();
         core.get().check_open()?;
         let is_context_fixed = beginning.context.is_some();
@@ -58,9 +55,7 @@ impl Stream {
             endpoint: beginning.endpoint,
             token: None,
             protocol: Some(beginning.protocol.clone().unbind()),
-            is_buffered: beginning
-                .protocol
-                .is_instance(names::BUFFERED_PROTOCOL.get(py)?)?,
+            is_buffered: beginning.protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?,
             outbox: Outbox::new(),
             flow: Flow::new(),
             is_paused: false,
@@ -85,29 +80,16 @@ impl Stream {
                 ..Rare::default()
             },
         };
-        let stream = Bound::new(
-            py,
-            Self {
-                core: core.clone().unbind(),
-                state: OwnerCell::new(state),
-            },
-        )?;
+        let stream = Bound::new(py, Self { core: core.clone().unbind(), state: OwnerCell::new(state) })?;
         if let Some(server) = beginning.server {
             attach(server, &stream)?;
         }
-        core.get().make_ready(
-            py,
-            Runnable::Event(Source::Stream(stream.clone().unbind()), Event::Start),
-        );
+        core.get().make_ready(py, Runnable::Event(Source::Stream(stream.clone().unbind()), Event::Start));
         Ok(stream)
     }
 
     #[inline]
-    pub(crate) fn on_event(
-        slf: &Bound<'_, Self>,
-        run: &mut Run<'_, '_>,
-        event: Event,
-    ) -> PyResult<()> {
+    pub(crate) fn on_event(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, event: Event) -> PyResult<()> {
         match event {
             Event::Ready(readiness) => Self::on_ready(slf, run, readiness),
             Event::Continue => Self::on_continue(slf, run),
@@ -120,35 +102,20 @@ impl Stream {
     fn on_start(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>) -> PyResult<()> {
         let py = slf.py();
         let (context, protocol, waiter) = slf.get().state.with(py, |state| {
-            let protocol = state
-                .protocol
-                .as_ref()
-                .map(|protocol| protocol.clone_ref(py));
-            (
-                state.rare.made_context.take(),
-                protocol,
-                state.rare.waiter.take(),
-            )
+            let protocol = state.protocol.as_ref().map(|protocol| protocol.clone_ref(py));
+            (state.rare.made_context.take(), protocol, state.rare.waiter.take())
         });
         let (Some(context), Some(protocol)) = (context, protocol) else {
             return Ok(());
         };
         run.entered.switch(py, &context)?;
-        let made = protocol
-            .bind(py)
-            .call_method1(intern!(py, "connection_made"), (slf,));
+        let made = protocol.bind(py).call_method1(intern!(py, "connection_made"), (slf,));
         if let Err(error) = made {
-            Self::fatal(
-                slf,
-                &error,
-                "Fatal error: protocol.connection_made() call failed.",
-            )?;
+            Self::fatal(slf, &error, "Fatal error: protocol.connection_made() call failed.")?;
         }
         Self::register(slf)?;
         if let Some(waiter) = waiter {
-            names::SET_RESULT_UNLESS_CANCELLED
-                .get(py)?
-                .call1((waiter, py.None()))?;
+            names::SET_RESULT_UNLESS_CANCELLED.get(py)?.call1((waiter, py.None()))?;
         }
         Ok(())
     }
@@ -169,42 +136,28 @@ impl Stream {
         let Some((fd, both)) = place else {
             return Ok(());
         };
-        let interest = if both {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
+        let interest = if both { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         let source = Registered::Source(Source::Stream(slf.clone().unbind()));
         let token = core.owned.with(py, |owned| owned.insert(fd, source));
         slf.get().state.with(py, |state| state.token = Some(token));
         match shared.poller.register(fd, token, interest) {
             Ok(()) => Ok(()),
-            Err(error) => Self::fatal(
-                slf,
-                &errors::os_error(py, &error),
-                "Fatal read error on socket transport",
-            ),
+            Err(error) => Self::fatal(slf, &errors::os_error(py, &error), "Fatal read error on socket transport"),
         }
     }
 
     /// The Python socket object; made when it is first asked for.
     fn python_socket(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         let py = slf.py();
-        let found = slf.get().state.with(py, |state| {
-            (state.endpoint.python_socket(py), state.endpoint.family())
-        });
+        let found = slf.get().state.with(py, |state| (state.endpoint.python_socket(py), state.endpoint.family()));
         match found {
             (PythonSocket::There(object), _) => Ok(object),
             (PythonSocket::ToMake(fd), _) => {
                 let object = endpoint::make_socket(py, fd)?.unbind();
-                slf.get().state.with(py, |state| {
-                    state.endpoint.set_python_socket(object.clone_ref(py))
-                });
+                slf.get().state.with(py, |state| state.endpoint.set_python_socket(object.clone_ref(py)));
                 Ok(object)
             }
-            (PythonSocket::Closed, family) => {
-                Ok(endpoint::make_closed_socket(py, family)?.unbind())
-            }
+            (PythonSocket::Closed, family) => Ok(endpoint::make_closed_socket(py, family)?.unbind()),
         }
     }
 
@@ -213,13 +166,8 @@ impl Stream {
         if let Some(shown) = slf.get().state.with(py, |state| state.endpoint.shown(py)) {
             return Ok(shown);
         }
-        let shown = names::TRANSPORT_SOCKET
-            .get(py)?
-            .call1((Self::python_socket(slf)?,))?
-            .unbind();
-        slf.get()
-            .state
-            .with(py, |state| state.endpoint.set_shown(shown.clone_ref(py)));
+        let shown = names::TRANSPORT_SOCKET.get(py)?.call1((Self::python_socket(slf)?,))?.unbind();
+        slf.get().state.with(py, |state| state.endpoint.set_shown(shown.clone_ref(py)));
         Ok(shown)
     }
 }
@@ -239,17 +187,7 @@ impl Stream {
         context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let endpoint = Endpoint::from_socket(sock)?;
-        Self::begin(
-            core,
-            Beginning {
-                endpoint,
-                protocol,
-                waiter,
-                extra,
-                server,
-                context,
-            },
-        )
+        Self::begin(core, Beginning { endpoint, protocol, waiter, extra, server, context })
     }
 
     /// The information `name` of the connection, or `default`; matches BaseTransport.get_extra_info.
@@ -261,9 +199,8 @@ impl Stream {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
         let state = &slf.get().state;
-        if let Some(extra) = state.with(py, |state| {
-            state.rare.extra.as_ref().map(|extra| extra.clone_ref(py))
-        }) && let Some(value) = extra.bind(py).get_item(name)?
+        if let Some(extra) = state.with(py, |state| state.rare.extra.as_ref().map(|extra| extra.clone_ref(py)))
+            && let Some(value) = extra.bind(py).get_item(name)?
         {
             return Ok(Some(value));
         }
@@ -275,9 +212,7 @@ impl Stream {
             Ok("peername") => state.with(py, |state| state.endpoint.peer()),
             _ => return Ok(default),
         };
-        address
-            .map(|address| endpoint::address_object(py, &address))
-            .transpose()
+        address.map(|address| endpoint::address_object(py, &address)).transpose()
     }
 
     /// Replaces the protocol; matches BaseTransport.set_protocol.
@@ -295,12 +230,7 @@ impl Stream {
 
     /// The protocol; None after the end.
     fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| {
-            state
-                .protocol
-                .as_ref()
-                .map(|protocol| protocol.clone_ref(py))
-        })
+        self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 
     /// Whether the transport is closing or closed.
@@ -315,8 +245,7 @@ impl Stream {
 
     /// Stops calling `data_received`; may be called when it is stopped already.
     fn pause_reading(&self, py: Python<'_>) {
-        self.state
-            .with(py, |state| state.is_paused |= state.is_reading());
+        self.state.with(py, |state| state.is_paused |= state.is_reading());
     }
 
     /// Goes on calling `data_received`; may be called when it is going on already.
@@ -352,15 +281,8 @@ impl Stream {
 
     /// Sets the water marks in bytes; matches WriteTransport.set_write_buffer_limits.
     #[pyo3(signature = (high=None, low=None))]
-    fn set_write_buffer_limits(
-        slf: &Bound<'_, Self>,
-        high: Option<i64>,
-        low: Option<i64>,
-    ) -> PyResult<()> {
-        let outcome = slf
-            .get()
-            .state
-            .with(slf.py(), |state| state.flow.set_limits(high, low));
+    fn set_write_buffer_limits(slf: &Bound<'_, Self>, high: Option<i64>, low: Option<i64>) -> PyResult<()> {
+        let outcome = slf.get().state.with(slf.py(), |state| state.flow.set_limits(high, low));
         outcome.map_err(|error| PyValueError::new_err(error.to_string()))?;
         Self::check_high(slf)
     }
@@ -390,11 +312,7 @@ impl Stream {
 
     #[getter]
     fn _sock(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
-        if slf
-            .get()
-            .state
-            .with(slf.py(), |state| state.endpoint.fd().is_none())
-        {
+        if slf.get().state.with(slf.py(), |state| state.endpoint.fd().is_none()) {
             return Ok(None);
         }
         Self::python_socket(slf).map(Some)
@@ -402,8 +320,7 @@ impl Stream {
 
     #[getter]
     fn _sock_fd(&self, py: Python<'_>) -> RawFd {
-        self.state
-            .with(py, |state| state.endpoint.fd().unwrap_or(-1))
+        self.state.with(py, |state| state.endpoint.fd().unwrap_or(-1))
     }
 
     #[getter]
@@ -423,16 +340,11 @@ impl Stream {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.core)?;
-        self.state
-            .try_with(|state| state.traverse(&visit))
-            .unwrap_or(Ok(()))
+        self.state.try_with(|state| state.traverse(&visit)).unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
-        drop(
-            self.state
-                .try_with(|state| (state.protocol.take(), std::mem::take(&mut state.rare))),
-        );
+        drop(self.state.try_with(|state| (state.protocol.take(), std::mem::take(&mut state.rare))));
     }
 }
 
@@ -440,10 +352,7 @@ impl Drop for Stream {
     /// A transport that nobody closed: asyncio's warning, and the socket is closed by its owner.
     fn drop(&mut self) {
         let warn = |py: Python<'_>| {
-            let Some(text) = self
-                .state
-                .with(py, |state| state.endpoint.fd().map(|_| state.text()))
-            else {
+            let Some(text) = self.state.with(py, |state| state.endpoint.fd().map(|_| state.text())) else {
                 return;
             };
             let text = CString::new(format!("unclosed transport {text}")).unwrap_or_default();
@@ -460,32 +369,18 @@ impl Drop for Stream {
 /// Tells the server of a new transport; before Python 3.13 it only counts them.
 fn attach(server: &Bound<'_, PyAny>, stream: &Bound<'_, Stream>) -> PyResult<()> {
     let name = intern!(server.py(), "_attach");
-    if cfg!(Py_3_13) {
-        server.call_method1(name, (stream,))
-    } else {
-        server.call_method0(name)
-    }
-    .map(drop)
+    if cfg!(Py_3_13) { server.call_method1(name, (stream,)) } else { server.call_method0(name) }.map(drop)
 }
 
 /// Tells the server of a transport's end.
 pub(super) fn detach(server: &Bound<'_, PyAny>, stream: &Bound<'_, Stream>) -> PyResult<()> {
     let name = intern!(server.py(), "_detach");
-    if cfg!(Py_3_13) {
-        server.call_method1(name, (stream,))
-    } else {
-        server.call_method0(name)
-    }
-    .map(drop)
+    if cfg!(Py_3_13) { server.call_method1(name, (stream,)) } else { server.call_method0(name) }.map(drop)
 }
 
 /// Puts on the class what only Python can say.
 pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    let mode = class
-        .py()
-        .import("asyncio.constants")?
-        .getattr("_SendfileMode")?
-        .getattr("TRY_NATIVE")?;
+    let mode = class.py().import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?;
     class.setattr("_sendfile_compatible", mode)?;
     class.setattr("_start_tls_compatible", true)?;
     super::writing::define_methods(class)

@@ -30,7 +30,8 @@ struct Write;
 impl Method for Write {
     type Class = Stream;
     const NAME: &'static CStr = c"write";
-    const DOC: &'static CStr = c"write(data)\n--\n\nSends data (bytes-like) without waiting. Matches WriteTransport.write.";
+    const DOC: &'static CStr =
+        c"write(data)\n--\n\nSends data (bytes-like) without waiting. Matches WriteTransport.write.";
     const BODY: Body<Stream> = write;
 }
 
@@ -38,10 +39,7 @@ pub(super) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     define::<Write>(class)
 }
 
-fn write<'py>(
-    slf: &Bound<'py, Stream>,
-    arguments: Arguments<'_, 'py>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn write<'py>(slf: &Bound<'py, Stream>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let data = match (arguments.positional(), arguments.keywords()) {
         ([data], None) => *data,
@@ -50,9 +48,7 @@ fn write<'py>(
             data.ok_or_else(|| not_bytes(&py.None().into_bound(py)))?
         }
         ([], None) => {
-            return arguments
-                .require("write", &["data"])
-                .map(|()| py.None().into_bound(py));
+            return arguments.require("write", &["data"]).map(|()| py.None().into_bound(py));
         }
         _ => return Err(PyTypeError::new_err("write() takes one argument: data")),
     };
@@ -62,11 +58,7 @@ fn write<'py>(
     if !is_bytes {
         return Err(not_bytes(&data));
     }
-    if Stream::admits(
-        slf,
-        "Cannot call write() after write_eof()",
-        "unable to write; sendfile is in progress",
-    )? {
+    if Stream::admits(slf, "Cannot call write() after write_eof()", "unable to write; sendfile is in progress")? {
         Stream::queue(slf, std::iter::once(Chunk::new(&data)?))?;
     } else if data.len()? > 0 {
         Stream::write_after_loss(slf)?;
@@ -76,15 +68,8 @@ fn write<'py>(
 
 #[cold]
 fn not_bytes(data: &Bound<'_, PyAny>) -> PyErr {
-    let wanted = if cfg!(Py_3_14) {
-        "bytes, bytearray, or memoryview object"
-    } else {
-        "bytes-like object"
-    };
-    let kind = data
-        .get_type()
-        .name()
-        .map_or_else(|_| "object".to_owned(), |name| name.to_string());
+    let wanted = if cfg!(Py_3_14) { "bytes, bytearray, or memoryview object" } else { "bytes-like object" };
+    let kind = data.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("data argument must be a {wanted}, not '{kind}'"))
 }
 
@@ -121,9 +106,7 @@ impl Stream {
             state.lost - 1
         });
         if writes >= WARN_FROM {
-            names::LOGGER
-                .get(py)?
-                .call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
+            names::LOGGER.get(py)?.call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
         }
         Ok(())
     }
@@ -137,8 +120,7 @@ impl Stream {
             chunks.for_each(|chunk| state.outbox.push(chunk));
             let is_above = state.flow.is_above_high(state.outbox.size());
             let send_now = !state.is_blocked && (is_above || !can_wait);
-            let is_new =
-                !state.is_blocked && !send_now && !state.is_unflushed && !state.outbox.is_empty();
+            let is_new = !state.is_blocked && !send_now && !state.is_unflushed && !state.outbox.is_empty();
             state.is_unflushed |= is_new;
             (is_new, send_now, is_above)
         });
@@ -155,27 +137,16 @@ impl Stream {
     pub(super) fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
         let ended = "Cannot call writelines() after write_eof()";
         let admits = Self::admits(slf, ended, "unable to writelines; sendfile is in progress")?;
-        let chunks = list
-            .try_iter()?
-            .map(|data| Chunk::new(&data?))
-            .collect::<PyResult<Vec<_>>>()?;
+        let chunks = list.try_iter()?.map(|data| Chunk::new(&data?)).collect::<PyResult<Vec<_>>>()?;
         if admits {
             return Self::queue(slf, chunks.into_iter());
         }
-        if chunks.iter().any(|chunk| !chunk.as_ref().is_empty()) {
-            Self::write_after_loss(slf)
-        } else {
-            Ok(())
-        }
+        if chunks.iter().any(|chunk| !chunk.as_ref().is_empty()) { Self::write_after_loss(slf) } else { Ok(()) }
     }
 
     /// At the end of a turn: sends what was written in it.
     pub(crate) fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf
-            .get()
-            .state
-            .with(slf.py(), |state| std::mem::take(&mut state.is_unflushed))
-        {
+        if slf.get().state.with(slf.py(), |state| std::mem::take(&mut state.is_unflushed)) {
             return Self::send(slf);
         }
         Ok(())
@@ -207,26 +178,16 @@ impl Stream {
                         // A short write means a full buffer: the kernel tells when there is room again.
                         state.is_blocked = count < offered;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        state.is_blocked = true
-                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.is_blocked = true,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Sent::Failed(error),
                 }
             }
-            if state.is_blocked {
-                Sent::Blocked
-            } else {
-                Sent::Done
-            }
+            if state.is_blocked { Sent::Blocked } else { Sent::Done }
         });
         match sent {
             Sent::Failed(error) => {
-                return Self::fatal(
-                    slf,
-                    &errors::os_error(py, &error),
-                    "Fatal write error on socket transport",
-                );
+                return Self::fatal(slf, &errors::os_error(py, &error), "Fatal write error on socket transport");
             }
             Sent::Blocked => Self::want_writable(slf, true)?,
             Sent::Done => {}
@@ -241,15 +202,8 @@ impl Stream {
         // The protocol may have written more.
         let (is_drained, ends, closes, waiter) = slf.get().state.with(py, |state| {
             let is_drained = state.outbox.is_empty() && state.lost == 0;
-            let waiter = if is_drained {
-                state
-                    .rare
-                    .empty_waiter
-                    .as_ref()
-                    .map(|waiter| waiter.clone_ref(py))
-            } else {
-                None
-            };
+            let waiter =
+                if is_drained { state.rare.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)) } else { None };
             (is_drained, state.is_write_ended, state.is_closing, waiter)
         });
         if !is_drained {
@@ -257,9 +211,7 @@ impl Stream {
         }
         Self::want_writable(slf, false)?;
         if let Some(waiter) = waiter {
-            names::SET_RESULT_UNLESS_CANCELLED
-                .get(py)?
-                .call1((waiter, py.None()))?;
+            names::SET_RESULT_UNLESS_CANCELLED.get(py)?.call1((waiter, py.None()))?;
         }
         if closes {
             return Self::lose(slf, None);
@@ -281,47 +233,26 @@ impl Stream {
                 (fd, token)
             })
         });
-        let (Some((fd, token)), Some(shared)) = (place, slf.get().core.get().shared_or_closed(py))
-        else {
+        let (Some((fd, token)), Some(shared)) = (place, slf.get().core.get().shared_or_closed(py)) else {
             return Ok(());
         };
-        let interest = if wanted {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
+        let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         match shared.poller.reregister(fd, token, interest) {
             Ok(()) => Ok(()),
-            Err(error) => Self::fatal(
-                slf,
-                &errors::os_error(py, &error),
-                "Fatal write error on socket transport",
-            ),
+            Err(error) => Self::fatal(slf, &errors::os_error(py, &error), "Fatal write error on socket transport"),
         }
     }
 
     /// Asks the protocol to pause writing when the outbox has grown above the high-water mark.
     pub(super) fn check_high(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let pause = slf.get().state.with(slf.py(), |state| {
-            state.flow.should_pause(state.outbox.size())
-        });
-        if pause {
-            Self::tell_flow(slf, "pause_writing")
-        } else {
-            Ok(())
-        }
+        let pause = slf.get().state.with(slf.py(), |state| state.flow.should_pause(state.outbox.size()));
+        if pause { Self::tell_flow(slf, "pause_writing") } else { Ok(()) }
     }
 
     /// Asks the protocol to resume writing when the outbox has shrunk to the low-water mark.
     fn check_low(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let resume = slf.get().state.with(slf.py(), |state| {
-            state.flow.should_resume(state.outbox.size())
-        });
-        if resume {
-            Self::tell_flow(slf, "resume_writing")
-        } else {
-            Ok(())
-        }
+        let resume = slf.get().state.with(slf.py(), |state| state.flow.should_resume(state.outbox.size()));
+        if resume { Self::tell_flow(slf, "resume_writing") } else { Ok(()) }
     }
 
     fn tell_flow(slf: &Bound<'_, Self>, method: &str) -> PyResult<()> {
@@ -351,11 +282,7 @@ impl Stream {
             return Ok(());
         }
         // Drained already: the direction ends now, and its error is the caller's.
-        if slf.get().state.with(py, |state| state.outbox.is_empty()) {
-            Self::shut_down(slf)
-        } else {
-            Self::send(slf)
-        }
+        if slf.get().state.with(py, |state| state.outbox.is_empty()) { Self::shut_down(slf) } else { Self::send(slf) }
     }
 
     fn shut_down(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -367,18 +294,10 @@ impl Stream {
 
     pub(super) fn make_empty_waiter<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        if slf
-            .get()
-            .state
-            .with(py, |state| state.rare.empty_waiter.is_some())
-        {
+        if slf.get().state.with(py, |state| state.rare.empty_waiter.is_some()) {
             return Err(PyRuntimeError::new_err("Empty waiter is already set"));
         }
-        let waiter = slf
-            .get()
-            .core
-            .bind(py)
-            .call_method0(intern!(py, "create_future"))?;
+        let waiter = slf.get().core.bind(py).call_method0(intern!(py, "create_future"))?;
         let kept = waiter.clone().unbind();
         let is_empty = slf.get().state.with(py, |state| {
             state.rare.empty_waiter = Some(kept);
@@ -393,11 +312,6 @@ impl Stream {
     }
 
     pub(super) fn protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.state.with(py, |state| {
-            state
-                .protocol
-                .as_ref()
-                .map(|protocol| protocol.clone_ref(py))
-        })
+        self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
 }

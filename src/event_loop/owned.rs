@@ -1,0 +1,172 @@
+//! The state of a loop that its owner thread works on: the ready queue, the timers, the registered sources.
+//!
+//! Owns everything that waits to be run. Who takes something out drops it outside the cell (invariant 1).
+
+use super::handle::{Handle, TimerHandle};
+use super::pace::Pace;
+use super::source::{Event, Source};
+use super::watch::Watch;
+use crate::reactor::poller::{self, Events, LEVEL_NEEDS_REARM, Token};
+use crate::reactor::timers::Timers;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use slotmap::{DefaultKey, Key, KeyData, SlotMap};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::RawFd;
+
+/// Something that a turn runs.
+#[derive(Debug)]
+pub(crate) enum Runnable {
+    Handle(Py<Handle>),
+    Timer(Py<TimerHandle>),
+    /// A handle made by asyncio's own classes: debug mode, signal handlers.
+    Foreign(Py<PyAny>),
+    /// What happened to a transport or listener.
+    Event(Source, Event),
+    /// A level-triggered registration where the platform only has edges.
+    Rearm(Token),
+}
+
+/// Something that waits for its time.
+#[derive(Debug)]
+pub(crate) enum Timer {
+    Native(Py<TimerHandle>),
+    Foreign(Py<PyAny>),
+}
+
+/// What is registered under a token.
+#[derive(Debug)]
+pub(crate) enum Registered {
+    Watch(Watch),
+    Source(Source),
+}
+
+/// The state that the owner thread works on.
+#[derive(Debug, Default)]
+pub(crate) struct Owned {
+    pub(crate) ready: VecDeque<Runnable>,
+    pub(crate) timers: Timers<Timer>,
+    sources: SlotMap<DefaultKey, Registered>,
+    /// The token of every registered descriptor.
+    fds: HashMap<RawFd, Token>,
+    /// Transports that have unsent bytes from this turn.
+    pub(crate) unflushed: Vec<Source>,
+    /// Handles to be used again; they hold nothing.
+    pub(crate) pool: Vec<Py<Handle>>,
+    pub(crate) timer_pool: Vec<Py<TimerHandle>>,
+    pub(super) pace: Pace,
+}
+
+impl Owned {
+    /// Gives a source its token and remembers its descriptor.
+    pub(crate) fn insert(&mut self, fd: RawFd, source: Registered) -> Token {
+        let token = Token(self.sources.insert(source).data().as_ffi());
+        self.fds.insert(fd, token);
+        token
+    }
+
+    pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut Registered> {
+        self.sources.get_mut(key(token))
+    }
+
+    /// The token that a descriptor is registered under.
+    pub(crate) fn token_of(&self, fd: RawFd) -> Option<Token> {
+        self.fds.get(&fd).copied()
+    }
+
+    /// Takes a source out; events that are still under way for it find nothing.
+    pub(crate) fn remove(&mut self, fd: RawFd, token: Token) -> Option<Registered> {
+        let source = self.sources.remove(key(token));
+        if self.fds.get(&fd) == Some(&token) {
+            self.fds.remove(&fd);
+        }
+        source
+    }
+
+    /// Makes ready what the kernel reported.
+    pub(super) fn take_events(&mut self, py: Python<'_>, events: &Events) {
+        for (token, readiness) in poller::iter(events) {
+            match self.sources.get(key(token)) {
+                None => {}
+                Some(Registered::Source(source)) => {
+                    self.ready.push_back(Runnable::Event(source.clone_ref(py), Event::Ready(readiness)));
+                }
+                Some(Registered::Watch(watch)) => {
+                    watch.make_ready(py, readiness, &mut self.ready);
+                    if LEVEL_NEEDS_REARM {
+                        self.ready.push_back(Runnable::Rearm(token));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes ready the timers that are due; cancelled ones go to `dead`, to be dropped by the caller.
+    pub(super) fn take_due(&mut self, py: Python<'_>, now: u64, dead: &mut Vec<Timer>) {
+        while let Some((deadline, timer)) = self.timers.first() {
+            let is_cancelled = timer.is_cancelled_native(py);
+            if deadline > now && !is_cancelled {
+                return;
+            }
+            match self.timers.pop() {
+                Some(timer) if is_cancelled => {
+                    self.timers.note_popped_cancelled();
+                    dead.push(timer);
+                }
+                Some(Timer::Native(timer)) => self.ready.push_back(Runnable::Timer(timer)),
+                Some(Timer::Foreign(timer)) => self.ready.push_back(Runnable::Foreign(timer)),
+                None => return,
+            }
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for runnable in &self.ready {
+            match runnable {
+                Runnable::Handle(handle) => visit.call(handle)?,
+                Runnable::Timer(timer) => visit.call(timer)?,
+                Runnable::Foreign(handle) => visit.call(handle)?,
+                Runnable::Event(source, _) => {
+                    source.traverse(visit)?;
+                }
+                Runnable::Rearm(_) => {}
+            }
+        }
+        for timer in self.timers.iter() {
+            match timer {
+                Timer::Native(timer) => visit.call(timer)?,
+                Timer::Foreign(timer) => visit.call(timer)?,
+            }
+        }
+        for source in self.sources.values() {
+            match source {
+                Registered::Watch(watch) => watch.traverse(visit)?,
+                Registered::Source(source) => source.traverse(visit)?,
+            }
+        }
+        // The pool's handles hold nothing; its timers hold the loop.
+        self.timer_pool.iter().try_for_each(|timer| visit.call(timer))?;
+        self.unflushed.iter().try_for_each(|source| source.traverse(visit))
+    }
+}
+
+fn key(token: Token) -> DefaultKey {
+    KeyData::from_ffi(token.0).into()
+}
+
+impl Timer {
+    /// Whether it is a cancelled one of ours; asyncio's own are asked when they are run.
+    fn is_cancelled_native(&self, py: Python<'_>) -> bool {
+        match self {
+            Self::Native(timer) => timer.get().is_cancelled(py),
+            Self::Foreign(_) => false,
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self, py: Python<'_>) -> PyResult<bool> {
+        match self {
+            Self::Native(timer) => Ok(timer.get().is_cancelled(py)),
+            Self::Foreign(timer) => super::run::is_cancelled(timer.bind(py)),
+        }
+    }
+}

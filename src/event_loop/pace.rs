@@ -1,0 +1,94 @@
+//! When to look at the clock and at the kernel while work stays ready.
+//!
+//! A poll costs more than a callback, and reading the clock a quarter of one. So a busy loop asks the kernel every 50 µs,
+//! or again at once when it had something; and it reads the clock after several callbacks, as long as they are fast.
+
+/// While work stays ready, the kernel is asked for events this often (nanoseconds).
+const POLL_EVERY: u64 = 50_000;
+/// The clock is read after at most so many runnables.
+const CLOCK_EVERY: u32 = 16;
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// Runnables until the clock is read.
+    left: u32,
+    /// How many it was last time; doubles while callbacks are fast.
+    step: u32,
+    /// When the clock was read last (nanoseconds).
+    read: u64,
+    /// When the kernel was asked last (nanoseconds).
+    polled: u64,
+    /// Whether it had something then: it is asked again at once.
+    found: bool,
+}
+
+impl Pace {
+    /// After a run began or a sleep ended: the kernel is asked on the next turn.
+    pub(super) fn reset(&mut self) {
+        (self.left, self.step, self.found) = (0, 0, true);
+    }
+
+    /// Counts what is about to run; true: time to read the clock.
+    pub(super) fn is_clock_due(&mut self, runnables: usize) -> bool {
+        let count = u32::try_from(runnables).unwrap_or(u32::MAX);
+        if self.left > count {
+            self.left -= count;
+            return false;
+        }
+        true
+    }
+
+    /// Notes that it is `now`; true: time to ask the kernel.
+    pub(super) fn is_poll_due(&mut self, now: u64) -> bool {
+        // Slow callbacks: look at the clock after each of them. Fast ones: ever less often.
+        let was_slow = now.saturating_sub(self.read) >= POLL_EVERY;
+        self.step = if was_slow { 1 } else { (self.step * 2).clamp(1, CLOCK_EVERY) };
+        (self.left, self.read) = (self.step, now);
+        self.found || now.saturating_sub(self.polled) >= POLL_EVERY
+    }
+
+    pub(super) fn note_poll(&mut self, now: u64, found: bool) {
+        (self.polled, self.found) = (now, found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CLOCK_EVERY, POLL_EVERY, Pace};
+
+    /// Counts single runnables until the clock is due.
+    fn runnables_until_clock(pace: &mut Pace) -> u32 {
+        (1..).find(|_| pace.is_clock_due(1)).unwrap()
+    }
+
+    #[test]
+    fn the_clock_is_read_less_often_while_callbacks_are_fast() {
+        let mut pace = Pace::default();
+        pace.reset();
+        assert!(pace.is_clock_due(1) && pace.is_poll_due(1_000));
+        pace.note_poll(1_000, false);
+        for now in 1..20 {
+            runnables_until_clock(&mut pace);
+            assert!(!pace.is_poll_due(1_000 + now));
+        }
+        assert_eq!(runnables_until_clock(&mut pace), CLOCK_EVERY);
+    }
+
+    #[test]
+    fn after_a_slow_callback_it_is_read_every_time() {
+        let mut pace = Pace::default();
+        pace.note_poll(0, false);
+        assert!(pace.is_poll_due(POLL_EVERY));
+        assert_eq!(runnables_until_clock(&mut pace), 1);
+    }
+
+    #[test]
+    fn a_poll_that_found_something_is_followed_by_another() {
+        let mut pace = Pace::default();
+        pace.note_poll(1_000, true);
+        assert!(pace.is_poll_due(1_001));
+        pace.note_poll(1_001, false);
+        assert!(!pace.is_poll_due(1_002));
+    }
+}
