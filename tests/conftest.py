@@ -133,6 +133,14 @@ def loop(
     support.finish(loop)
 
 
+@pytest.fixture
+def model() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop of stock asyncio, to compare with."""
+    loop = asyncio.SelectorEventLoop()
+    yield loop
+    support.finish(loop)
+
+
 @pytest.fixture(params=["tcp", "unix"])
 def kind(request: pytest.FixtureRequest) -> str:
     """The kind of stream socket, for what must hold for both."""

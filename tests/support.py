@@ -309,6 +309,12 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
+def abort(transport: Any) -> None:
+    """Abort a transport that may be gone already, which asyncio answers with AttributeError."""
+    with contextlib.suppress(AttributeError):
+        transport.abort()
+
+
 @contextlib.asynccontextmanager
 async def transport_and_socket(
     protocol: Any, kind: str = "tcp", buffers: int | None = None
@@ -320,7 +326,7 @@ async def transport_and_socket(
     try:
         yield transport, theirs
     finally:
-        transport.abort()
+        abort(transport)
         theirs.close()
         await turns(3)
 
@@ -337,8 +343,8 @@ async def transport_pair(
     try:
         yield one, other
     finally:
-        one.abort()
-        other.abort()
+        abort(one)
+        abort(other)
         await turns(3)
 
 
