@@ -18,11 +18,7 @@ fn main() {
         println!("cargo::rustc-env={name}={value}");
     }
     for name in ["pyo3", "mio"] {
-        println!(
-            "cargo::rustc-env=MIOLOOP_{}={}",
-            name.to_uppercase(),
-            locked_version(name)
-        );
+        println!("cargo::rustc-env=MIOLOOP_{}={}", name.to_uppercase(), locked_version(name));
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=Cargo.lock");
@@ -31,14 +27,7 @@ fn main() {
 /// The version of a dependency, as the lock file has it.
 fn locked_version(name: &str) -> String {
     let lock = std::fs::read_to_string("Cargo.lock").unwrap_or_default();
-    let mut lines = lock
-        .lines()
-        .skip_while(|line| *line != format!("name = \"{name}\""));
-    let version = lines
-        .nth(1)
-        .and_then(|line| line.strip_prefix("version = \""));
-    version.map_or_else(
-        || "unknown".to_owned(),
-        |version| version.trim_end_matches('"').to_owned(),
-    )
+    let mut lines = lock.lines().skip_while(|line| *line != format!("name = \"{name}\""));
+    let version = lines.nth(1).and_then(|line| line.strip_prefix("version = \""));
+    version.map_or_else(|| "unknown".to_owned(), |version| version.trim_end_matches('"').to_owned())
 }

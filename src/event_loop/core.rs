@@ -115,7 +115,7 @@ impl Loop {
         match core.plan(py) {
             Plan::Go => {}
             Plan::Poll(now) => {
-                shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, error))?;
+                shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, &error))?;
                 py.check_signals()?;
                 core.collect(py, shared, turns, Some(now));
             }
@@ -208,7 +208,7 @@ impl Loop {
         turns.spare_timers.clear();
         let timeout = deadline.map(|deadline| deadline.saturating_sub(clock::monotonic()));
         if timeout == Some(0) {
-            shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, error))?;
+            shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, &error))?;
             return py.check_signals();
         }
         shared.inbox.park();
@@ -221,7 +221,7 @@ impl Loop {
             py.detach(|| shared.poller.wait(events, timeout))
         };
         shared.inbox.unpark();
-        outcome.or_else(|error| interrupted(py, error))?;
+        outcome.or_else(|error| interrupted(py, &error))?;
         // A signal handler may have scheduled something: the next turn looks before it sleeps again.
         py.check_signals()
     }
@@ -293,8 +293,8 @@ impl Loop {
 }
 
 /// EINTR is no error: the caller looks at the signals next.
-fn interrupted(py: Python<'_>, error: io::Error) -> PyResult<()> {
-    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(errors::os_error(py, &error)) }
+fn interrupted(py: Python<'_>, error: &io::Error) -> PyResult<()> {
+    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(errors::os_error(py, error)) }
 }
 
 /// A dictionary for the loop's exception handler.

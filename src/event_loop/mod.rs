@@ -244,7 +244,7 @@ impl Loop {
     }
 
     /// Names the dictionary in which borrowed transports stand by descriptor.
-    fn _set_other_transports(&self, py: Python<'_>, transports: Py<PyDict>) {
+    fn _set_other_transports(&self, transports: Py<PyDict>) {
         // Set once, by the constructor of the Python class: a second call changes nothing.
         let _ = self.other_transports.set(transports);
     }

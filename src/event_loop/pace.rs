@@ -59,7 +59,7 @@ mod tests {
 
     /// Counts single runnables until the clock is due.
     fn runnables_until_clock(pace: &mut Pace) -> u32 {
-        (1..).find(|_| pace.is_clock_due(1)).unwrap()
+        (1..=2 * CLOCK_EVERY).find(|_| pace.is_clock_due(1)).unwrap()
     }
 
     #[test]

@@ -113,8 +113,9 @@ fn call_soon<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyRe
     if core.is_debug() {
         check_debug(slf, callback, "call_soon", true)?;
         let handle = Loop::new_handle(slf, callback, args, context)?;
-        core.make_ready(py, handle.to_runnable(py));
-        return Ok(handle.to_object(py).into_bound(py));
+        let object = handle.to_object(py).into_bound(py);
+        core.make_ready(py, handle.into_runnable());
+        return Ok(object);
     }
     let handle = Loop::native_handle(py, core, callback, args, context)?;
     let queued = handle.clone_ref(py);
@@ -133,7 +134,8 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
         check_debug(slf, callback, "call_soon_threadsafe", false)?;
     }
     let handle = Loop::new_handle(slf, callback, args, context)?;
-    let runnable = handle.to_runnable(py);
+    let object = handle.to_object(py).into_bound(py);
+    let runnable = handle.into_runnable();
     let shared = core.shared(py)?;
     let must_wake = if core.is_owner() {
         core.make_ready(py, runnable);
@@ -145,7 +147,7 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
     if must_wake {
         shared.poller.wake().map_err(|error| errors::os_error(py, &error))?;
     }
-    Ok(handle.to_object(py).into_bound(py))
+    Ok(object)
 }
 
 fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -189,7 +191,7 @@ fn schedule<'py>(
     if core.is_debug() {
         check_debug(slf, callback, "call_at", true)?;
         let args = PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?;
-        let context = context.map(|context| context.to_owned());
+        let context = context.map(Borrowed::to_owned);
         let timer = names::TIMER_HANDLE.get(py)?.call1((when, callback, args, slf, context))?;
         timer.setattr(intern!(py, "_scheduled"), true)?;
         let waiting = Timer::Foreign(timer.clone().unbind());

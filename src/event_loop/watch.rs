@@ -35,6 +35,13 @@ impl AnyHandle {
         }
     }
 
+    pub(crate) fn into_runnable(self) -> Runnable {
+        match self {
+            Self::Native(handle) => Runnable::Handle(handle),
+            Self::Foreign(handle) => Runnable::Foreign(handle),
+        }
+    }
+
     pub(crate) fn to_object(&self, py: Python<'_>) -> Py<PyAny> {
         match self {
             Self::Native(handle) => handle.clone_ref(py).into_any(),
@@ -42,13 +49,14 @@ impl AnyHandle {
         }
     }
 
-    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+    fn cancel(self, py: Python<'_>) -> PyResult<()> {
         match self {
             Self::Native(handle) => {
                 handle.get().cancel_now(py);
+                handle.drop_ref(py);
                 Ok(())
             }
-            Self::Foreign(handle) => handle.call_method0(py, intern!(py, "cancel")).map(drop),
+            Self::Foreign(handle) => handle.into_bound(py).call_method0(intern!(py, "cancel")).map(drop),
         }
     }
 
@@ -229,8 +237,7 @@ impl Loop {
         let py = slf.py();
         if slf.get().is_debug() {
             let args = pyo3::types::PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?;
-            let handle =
-                names::HANDLE.get(py)?.call1((callback, args, slf, context.map(|context| context.to_owned())))?;
+            let handle = names::HANDLE.get(py)?.call1((callback, args, slf, context.map(Borrowed::to_owned)))?;
             return Ok(AnyHandle::Foreign(handle.unbind()));
         }
         Self::native_handle(py, slf.get(), callback, args, context).map(AnyHandle::Native)

@@ -102,8 +102,8 @@ pub(crate) fn call_keywords<'py>(
     args: &[Borrowed<'_, 'py, PyAny>],
     keywords: Option<&Bound<'py, PyTuple>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let positional = args.len() - keywords.map_or(0, |keywords| keywords.len());
-    let keywords = keywords.map_or(std::ptr::null_mut(), |keywords| keywords.as_ptr());
+    let positional = args.len() - keywords.map_or(0, PyTupleMethods::len);
+    let keywords = keywords.map_or(std::ptr::null_mut(), Bound::as_ptr);
     // SAFETY: Borrowed is a transparent pointer to a live object; the values of the keywords follow the positionals.
     let answer = unsafe { ffi::PyObject_Vectorcall(callable.as_ptr(), args.as_ptr().cast(), positional, keywords) };
     // SAFETY: a new reference, or NULL with an exception set.

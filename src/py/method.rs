@@ -14,6 +14,7 @@ use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a raw method was called with: the positional arguments, then the values of the keywords.
+#[derive(Clone, Copy)]
 pub(crate) struct Arguments<'a, 'py> {
     values: &'a [Borrowed<'a, 'py, PyAny>],
     positional: usize,
@@ -129,8 +130,9 @@ unsafe extern "C" fn enter<M: Method>(
     nargs: ffi::Py_ssize_t,
     kwnames: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: CPython calls its methods from attached threads. Attaching once more would only count that: without the
-    // count, objects that a slow path drops outside every other call of ours die a little later.
+    // SAFETY: CPython calls its methods from attached threads. Attaching once more would only count that, for `Py`'s
+    // destructor: so a body that may be called outside a running loop gives references away or says `drop_ref`. What
+    // an error path drops there dies with the next call of ours.
     let py = unsafe { Python::assume_attached() };
     let body = || {
         // SAFETY: `slf` is a live reference of the caller, to an instance of the class.
@@ -141,7 +143,7 @@ unsafe extern "C" fn enter<M: Method>(
                 // SAFETY: NULL or a tuple of the caller's.
                 (!kwnames.is_null()).then(|| unsafe { Bound::ref_from_ptr(py, &kwnames).cast_unchecked() });
         let positional = nargs.unsigned_abs();
-        let count = positional + keywords.map_or(0, |keywords| keywords.len());
+        let count = positional + keywords.map_or(0, PyTupleMethods::len);
         let values: &[Borrowed<'_, '_, PyAny>] = if count == 0 {
             &[]
         } else {

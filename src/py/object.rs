@@ -27,5 +27,5 @@ pub(crate) fn is_unshared<T>(_py: Python<'_>, object: &Py<T>) -> bool {
 #[inline]
 pub(crate) fn thread_ident() -> u64 {
     // SAFETY: needs no attachment and touches no object.
-    u64::from(unsafe { ffi::PyThread_get_thread_ident() })
+    unsafe { ffi::PyThread_get_thread_ident() }
 }

@@ -53,6 +53,12 @@ pub(crate) fn send_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usiz
     syscall!(answer).map(isize::unsigned_abs)
 }
 
+/// The size of a type in the unit that the socket calls take.
+#[expect(clippy::cast_possible_truncation, reason = "the types that come here are a few bytes long")]
+const fn length_of<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
+}
+
 /// A socket address, in as little memory as it needs: every connection keeps two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -89,7 +95,7 @@ impl Address {
             Self::Unix(_) | Self::Other => return String::new(),
         };
         let mut text = [0_u8; 64];
-        let (start, length) = (text.as_mut_ptr().cast(), text.len() as libc::socklen_t);
+        let (start, length) = (text.as_mut_ptr().cast(), length_of::<[u8; 64]>());
         // SAFETY: `host` has the bytes of an address of that family; `text` is longer than INET6_ADDRSTRLEN.
         let answer = unsafe { inet_ntop(family, host.as_ptr().cast(), start, length) };
         if answer.is_null() {
@@ -109,7 +115,7 @@ impl AddressRoom {
     fn new() -> Self {
         // SAFETY: a sockaddr_storage of zeros is valid: family AF_UNSPEC.
         let storage = unsafe { mem::zeroed() };
-        Self { storage, length: size_of::<libc::sockaddr_storage>() as libc::socklen_t }
+        Self { storage, length: length_of::<libc::sockaddr_storage>() }
     }
 
     fn pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
@@ -207,7 +213,7 @@ pub(crate) fn shutdown_write(fd: RawFd) -> io::Result<()> {
 /// Turns Nagle's algorithm off (tcp(7), `TCP_NODELAY`).
 pub(crate) fn set_no_delay(fd: RawFd) -> io::Result<()> {
     let on: c_int = 1;
-    let length = size_of::<c_int>() as libc::socklen_t;
+    let length = length_of::<c_int>();
     // SAFETY: `on` is valid for reads of `length` bytes.
     let answer = unsafe { libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), length) };
     syscall!(answer).map(drop)

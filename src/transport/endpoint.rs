@@ -143,7 +143,7 @@ pub(super) enum PythonSocket {
 }
 
 /// A `socket.socket` that owns `fd`.
-pub(super) fn make_socket<'py>(py: Python<'py>, fd: OwnedFd) -> PyResult<Bound<'py, PyAny>> {
+pub(super) fn make_socket(py: Python<'_>, fd: OwnedFd) -> PyResult<Bound<'_, PyAny>> {
     let keywords = pyo3::types::PyDict::new(py);
     let number = fd.into_raw_fd();
     keywords.set_item(intern!(py, "fileno"), number)?;

@@ -162,15 +162,14 @@ impl Stream {
             };
             while !state.outbox.is_empty() && !state.is_blocked {
                 let size = state.outbox.size();
-                let answer = match state.outbox.single() {
-                    Some(data) => socket::send(fd, data).map(|count| (count, size)),
-                    None => {
-                        let mut parts = [IoSlice::new(&[]); socket::MAX_PARTS];
-                        let count = state.outbox.parts(&mut parts);
-                        let parts = &parts[..count];
-                        let offered = parts.iter().map(|part| part.len()).sum();
-                        socket::send_vectored(fd, parts).map(|count| (count, offered))
-                    }
+                let answer = if let Some(data) = state.outbox.single() {
+                    socket::send(fd, data).map(|count| (count, size))
+                } else {
+                    let mut parts = [IoSlice::new(&[]); socket::MAX_PARTS];
+                    let count = state.outbox.parts(&mut parts);
+                    let parts = &parts[..count];
+                    let offered = parts.iter().map(|part| part.len()).sum();
+                    socket::send_vectored(fd, parts).map(|count| (count, offered))
                 };
                 match answer {
                     Ok((count, offered)) => {
