@@ -48,7 +48,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         self._listeners: dict[int, _core.Listener] = {}
         # Borrowed transports (datagrams) register here; asyncio's Unix servers there.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self._set_other_transports(self._transports.data)
+        self._set_other_transports(self._transports.data)  # type: ignore[attr-defined]
         self._unix_server_sockets: dict[socket.socket, int] = {}
         if _HAS_CONTEXTS:
             # Before Python 3.14 the policy has the child watcher.
@@ -77,7 +77,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
                 stacklevel=2,
             )
             self._signal_handlers.clear()
-        asyncio.BaseEventLoop.close(self)
+        super().close()
         self._listeners.clear()
         self._close_core()
 
@@ -115,11 +115,11 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         ssl_protocol: Any = sslproto.SSLProtocol(
             self,
             protocol,
-            sslcontext,
+            sslcontext,  # type: ignore[arg-type]
             waiter,  # type: ignore[arg-type]
             server_side,
             server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
@@ -137,7 +137,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> None:
         def accept_tls(conn: socket.socket, peername: Any, conn_context: Context | None) -> None:
-            keywords = {"context": conn_context} if _HAS_CONTEXTS else {}
+            keywords: dict[str, Any] = {"context": conn_context} if _HAS_CONTEXTS else {}
             accepted = self._accept_connection2(
                 protocol_factory,
                 conn,

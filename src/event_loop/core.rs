@@ -27,7 +27,7 @@
 //! ```
 
 use super::handle::{Handle, TimerHandle};
-use super::owned::{Runnable, Timer};
+use super::owned::{Owned, Runnable, Timer};
 use super::run::Run;
 use super::{Loop, Shared};
 use crate::errors;
@@ -40,15 +40,19 @@ use pyo3::types::PyDict;
 use std::collections::VecDeque;
 use std::io;
 
+/// Timers that are due within this time of each other are woken for once (nanoseconds): a wake-up costs more than they.
+const TIMER_WINDOW: u64 = 200_000;
 /// Room for the events of one poll.
 const EVENTS_AT_ONCE: usize = 512;
 /// The size of a small read (bytes): the scratch that all transports share.
 pub(crate) const SCRATCH: usize = 64 * 1024;
 /// So many handles are kept for the next `call_soon`, and timers for the next `call_later`: what a burst needed once
 /// is there for the next one, which also spares the garbage collector.
-pub(crate) const POOL: usize = 64 * 1024;
-/// A loop that has nothing to do keeps so many, and lets go of as many more at a time.
+pub(crate) const POOL: usize = 128 * 1024;
+/// A loop that sleeps now and then keeps so many for good.
 const IDLE_POOL: usize = 1024;
+/// How often it lets go of a quarter of the rest (nanoseconds).
+const TRIM_EVERY: u64 = 1_000_000_000;
 
 /// What a turn does before it runs what is ready.
 enum Plan {
@@ -199,9 +203,8 @@ impl Loop {
         let deadline = self.owned.with(py, |owned| {
             // Cancelled timers at the top would wake the loop for nothing.
             owned.take_due(py, 0, &mut turns.dead);
-            turns.spare.extend(trim(&mut owned.pool));
-            turns.spare_timers.extend(trim(&mut owned.timer_pool));
-            owned.timers.first().map(|(deadline, _)| deadline)
+            owned.trim_pools(turns);
+            owned.timers.wake_up(TIMER_WINDOW)
         });
         self.recycle_dead(py, turns);
         turns.spare.clear();
@@ -237,10 +240,10 @@ impl Loop {
             if found {
                 owned.take_events(py, &turns.events);
             }
-            // After a sleep the clock is read for the timers only; a busy turn asks the kernel once more anyway.
+            // After a sleep the clock is read for the timers only.
             match now {
                 Some(now) => owned.pace.note_poll(now, found),
-                None => owned.pace.reset(),
+                None => owned.pace.note_sleep(),
             }
             if owned.timers.first().is_some() {
                 owned.take_due(py, clock::monotonic(), dead);
@@ -305,8 +308,23 @@ pub(crate) fn error_context<'py>(py: Python<'py>, message: &str, error: &PyErr) 
     Ok(context)
 }
 
-/// The part of a pool that an idle loop lets go of now.
-fn trim<T>(pool: &mut Vec<T>) -> std::vec::Drain<'_, T> {
-    let from = IDLE_POOL.max(pool.len().saturating_sub(IDLE_POOL)).min(pool.len());
-    pool.drain(from..)
+impl Owned {
+    /// Lets go of what bursts left in the pools, a little every second; the caller drops it.
+    #[inline]
+    fn trim_pools(&mut self, turns: &mut Turns) {
+        if self.pool.len().max(self.timer_pool.len()) > IDLE_POOL {
+            self.trim_large_pools(turns, clock::monotonic());
+        }
+    }
+
+    #[cold]
+    fn trim_large_pools(&mut self, turns: &mut Turns, now: u64) {
+        if now.saturating_sub(self.trimmed) < TRIM_EVERY {
+            return;
+        }
+        self.trimmed = now;
+        let from = |length: usize| length.min(IDLE_POOL.max(length - length / 4));
+        turns.spare.extend(self.pool.drain(from(self.pool.len())..));
+        turns.spare_timers.extend(self.timer_pool.drain(from(self.timer_pool.len())..));
+    }
 }

@@ -35,6 +35,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            function: self.function.clone_ref(py),
+            args: self.args.clone_ref(py),
+            context: self.context.clone_ref(py),
+        }
+    }
+
     #[inline]
     pub(crate) fn drop_ref(self, py: Python<'_>) {
         self.function.drop_ref(py);
@@ -285,7 +293,7 @@ impl TimerHandle {
         self.callback.is_cancelled(py)
     }
 
-    fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         f64::from_bits(self.when.load(Ordering::Relaxed))
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Owned {
     /// Handles to be used again; they hold nothing.
     pub(crate) pool: Vec<Py<Handle>>,
     pub(crate) timer_pool: Vec<Py<TimerHandle>>,
+    /// When the pools were trimmed (nanoseconds).
+    pub(super) trimmed: u64,
     pub(super) pace: Pace,
 }
 
@@ -101,18 +103,19 @@ impl Owned {
         }
     }
 
-    /// Makes ready the timers that are due; cancelled ones go to `dead`, to be dropped by the caller.
+    /// Makes ready the timers that are due; the cancelled ones that follow go to `dead`, to be dropped by the caller.
     pub(super) fn take_due(&mut self, py: Python<'_>, now: u64, dead: &mut Vec<Timer>) {
         while let Some((deadline, timer)) = self.timers.first() {
-            let is_cancelled = timer.is_cancelled_native(py);
-            if deadline > now && !is_cancelled {
+            let is_due = deadline <= now;
+            if !is_due && !timer.is_cancelled_native(py) {
                 return;
             }
             match self.timers.pop() {
-                Some(timer) if is_cancelled => {
+                Some(timer) if !is_due => {
                     self.timers.note_popped_cancelled();
                     dead.push(timer);
                 }
+                // Whether it is cancelled is seen when it is run.
                 Some(Timer::Native(timer)) => self.ready.push_back(Runnable::Timer(timer)),
                 Some(Timer::Foreign(timer)) => self.ready.push_back(Runnable::Foreign(timer)),
                 None => return,

@@ -19,14 +19,22 @@ pub(super) struct Pace {
     read: u64,
     /// When the kernel was asked last (nanoseconds).
     polled: u64,
+    /// The loop has slept since the clock was read: it was asked a moment ago.
+    is_fresh: bool,
     /// Whether it had something then: it is asked again at once.
     found: bool,
 }
 
 impl Pace {
-    /// After a run began or a sleep ended: the kernel is asked on the next turn.
+    /// A run begins: the kernel is asked on its first turn.
     pub(super) fn reset(&mut self) {
         (self.left, self.step, self.found) = (0, 0, true);
+    }
+
+    /// A sleep has ended, and nobody has looked at the clock: if there is more to run, the time counts from the next
+    /// look.
+    pub(super) fn note_sleep(&mut self) {
+        (self.left, self.step, self.found, self.is_fresh) = (0, 0, false, true);
     }
 
     /// Counts what is about to run; true: time to read the clock.
@@ -45,6 +53,9 @@ impl Pace {
         let was_slow = now.saturating_sub(self.read) >= POLL_EVERY;
         self.step = if was_slow { 1 } else { (self.step * 2).clamp(1, CLOCK_EVERY) };
         (self.left, self.read) = (self.step, now);
+        if std::mem::take(&mut self.is_fresh) {
+            self.polled = now;
+        }
         self.found || now.saturating_sub(self.polled) >= POLL_EVERY
     }
 
@@ -81,6 +92,14 @@ mod tests {
         pace.note_poll(0, false);
         assert!(pace.is_poll_due(POLL_EVERY));
         assert_eq!(runnables_until_clock(&mut pace), 1);
+    }
+
+    #[test]
+    fn work_that_follows_a_sleep_does_not_ask_again_at_once() {
+        let mut pace = Pace::default();
+        pace.note_sleep();
+        assert!(pace.is_clock_due(1) && !pace.is_poll_due(1_000_000));
+        assert!(pace.is_poll_due(1_000_000 + POLL_EVERY));
     }
 
     #[test]

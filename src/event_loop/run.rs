@@ -71,14 +71,7 @@ impl<'py> Run<'_, 'py> {
         }
         // Nobody else can see the handle: its parts are taken without new references, and it is used again.
         if let Some(call) = handle.get().take(py) {
-            let outcome = self.call(&call, |py, call| {
-                let call = Call {
-                    function: call.function.clone_ref(py),
-                    args: call.args.clone_ref(py),
-                    context: call.context.clone_ref(py),
-                };
-                Ok(Py::new(py, Handle::new(call))?.into_any())
-            });
+            let outcome = self.call(&call, |py, call| Ok(Py::new(py, Handle::new(call.clone_ref(py)))?.into_any()));
             call.drop_ref(py);
             outcome?;
         }
@@ -97,16 +90,28 @@ impl<'py> Run<'_, 'py> {
 
     fn run_timer(&mut self, timer: Py<TimerHandle>) -> PyResult<()> {
         let py = self.core.py();
-        if let Some(call) = timer.get().call(py) {
-            self.call(&call, |py, _| Ok(timer.clone_ref(py).into_any()))?;
-            call.drop_ref(py);
+        let core = self.core.get();
+        if !object::is_unshared(py, &timer) {
+            return match timer.get().call(py) {
+                Some(call) => self.call(&call, |py, _| Ok(timer.clone_ref(py).into_any())).map(|()| call.drop_ref(py)),
+                None => {
+                    core.owned.with(py, |owned| owned.timers.note_popped_cancelled());
+                    Ok(())
+                }
+            };
         }
-        if object::is_unshared(py, &timer)
-            && let Some(call) = timer.get().take(py)
-        {
-            call.drop_ref(py);
+        match timer.get().take(py) {
+            Some(call) => {
+                let outcome = self.call(&call, |py, call| {
+                    let owner = self.core.clone().unbind();
+                    Ok(Py::new(py, TimerHandle::new(call.clone_ref(py), timer.get().seconds(), owner))?.into_any())
+                });
+                call.drop_ref(py);
+                outcome?;
+            }
+            None => core.owned.with(py, |owned| owned.timers.note_popped_cancelled()),
         }
-        self.core.get().recycle_timer(py, timer);
+        core.recycle_timer(py, timer);
         Ok(())
     }
 

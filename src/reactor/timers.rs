@@ -52,6 +52,16 @@ impl<T> Timers<T> {
         self.heap.peek().map(|entry| (entry.deadline, &entry.value))
     }
 
+    /// When to wake for the earliest entry (nanoseconds): at its deadline, but where others follow within `window`,
+    /// once for all of them.
+    pub(crate) fn wake_up(&self, window: u64) -> Option<u64> {
+        let entries = self.heap.as_slice();
+        let first = entries.first()?.deadline;
+        // The second-earliest entry is one of the two below the top.
+        let is_dense = entries.iter().skip(1).take(2).any(|entry| entry.deadline <= first.saturating_add(window));
+        Some(if is_dense { first.saturating_add(window) } else { first })
+    }
+
     /// Takes the earliest entry out, due or not.
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.heap.pop().map(|entry| entry.value)
@@ -126,6 +136,18 @@ mod tests {
 
     fn drain(timers: &mut Timers<usize>) -> Vec<usize> {
         std::iter::from_fn(|| timers.pop()).collect()
+    }
+
+    #[test]
+    fn entries_close_together_are_woken_for_once() {
+        let mut timers = Timers::new();
+        assert_eq!(timers.wake_up(10), None);
+        timers.insert(100, 0);
+        assert_eq!(timers.wake_up(10), Some(100));
+        timers.insert(200, 1);
+        assert_eq!(timers.wake_up(10), Some(100));
+        timers.insert(110, 2);
+        assert_eq!(timers.wake_up(10), Some(110));
     }
 
     proptest! {
