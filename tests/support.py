@@ -392,12 +392,12 @@ def unix_path() -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def serving(server: Any) -> AsyncIterator[Any]:
-    """Close a server at the end and wait for it."""
+    """Close a server at the end and, if the test went well so far, wait for it."""
     try:
         yield server
     finally:
         server.close()
-        await server.wait_closed()
+    await server.wait_closed()
 
 
 def port_of(server: Any) -> int:
