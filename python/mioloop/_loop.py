@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import socket
 import ssl
 import sys
@@ -29,6 +30,7 @@ from mioloop import _core
 from mioloop._signals import SignalHandlers
 
 _Selector: Any = asyncio.SelectorEventLoop
+_SSLProtocol: Any = sslproto.SSLProtocol
 _HAS_CONTEXTS = sys.version_info >= (3, 14)
 
 
@@ -112,14 +114,14 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol: Any = sslproto.SSLProtocol(
+        ssl_protocol = _SSLProtocol(
             self,
             protocol,
-            sslcontext,  # type: ignore[arg-type]
-            waiter,  # type: ignore[arg-type]
+            sslcontext,
+            waiter,
             server_side,
             server_hostname,
-            ssl_handshake_timeout=ssl_handshake_timeout,  # type: ignore[arg-type]
+            ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
@@ -194,13 +196,18 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         await transp._make_empty_waiter()
         try:
             # The transport's own descriptor is registered for the transport: a second one waits.
-            with transp._sock.dup() as sock:
+            with transp._sock.dup() as sock:  # type: ignore[union-attr]
                 sock.setblocking(False)
                 return await self.sock_sendfile(sock, file, offset, count, fallback=False)
         finally:
             transp._reset_empty_waiter()
             if is_reading:
                 transp.resume_reading()
+
+    @property
+    def _selector(self) -> _SelectorView:
+        # The reprs of borrowed transports ask it what is polled.
+        return _SelectorView(self)
 
     # --- borrowed from asyncio's selector loops, by name ------------------------------------
 
@@ -238,6 +245,20 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
     _sock_sendfile_native_impl = _Selector._sock_sendfile_native_impl
     _sock_sendfile_update_filepos = _Selector._sock_sendfile_update_filepos
     _sock_add_cancellation_callback = _Selector._sock_add_cancellation_callback
+
+
+class _SelectorView:
+    """What borrowed transports ask of a selector: whether a descriptor is watched."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def get_key(self, fd: int) -> selectors.SelectorKey:
+        is_read, is_written = self._loop._watched(fd)
+        if not is_read and not is_written:
+            raise KeyError(fd)
+        events = is_read * selectors.EVENT_READ | is_written * selectors.EVENT_WRITE
+        return selectors.SelectorKey(fd, fd, events, None)
 
 
 def _new_child_watcher() -> Any:

@@ -390,7 +390,7 @@ struct Cancel;
 impl Method for Cancel {
     type Class = Handle;
     const NAME: &'static CStr = c"cancel";
-    const DOC: &'static CStr = c"cancel()\n--\n\nCancels the callback; it will not run.";
+    const DOC: &'static CStr = c"cancel($self)\n--\n\nCancels the callback; it will not run.";
     const BODY: Body<Handle> = cancel;
 }
 
@@ -406,7 +406,7 @@ struct CancelTimer;
 impl Method for CancelTimer {
     type Class = TimerHandle;
     const NAME: &'static CStr = c"cancel";
-    const DOC: &'static CStr = c"cancel()\n--\n\nCancels the callback; it will not run.";
+    const DOC: &'static CStr = c"cancel($self)\n--\n\nCancels the callback; it will not run.";
     const BODY: Body<TimerHandle> = cancel_timer;
 }
 

@@ -243,6 +243,14 @@ impl Loop {
         self.stream_at(py, fd)
     }
 
+    /// (reader, writer): which of the two a descriptor is watched for.
+    fn _watched(&self, py: Python<'_>, fd: RawFd) -> (bool, bool) {
+        self.owned.with(py, |owned| match owned.token_of(fd).and_then(|token| owned.get_mut(token)) {
+            Some(Registered::Watch(watch)) => watch.directions(),
+            Some(Registered::Source(_)) | None => (false, false),
+        })
+    }
+
     /// Names the dictionary in which borrowed transports stand by descriptor.
     fn _set_other_transports(&self, transports: Py<PyDict>) {
         // Set once, by the constructor of the Python class: a second call changes nothing.

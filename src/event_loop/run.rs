@@ -92,13 +92,13 @@ impl<'py> Run<'_, 'py> {
         let py = self.core.py();
         let core = self.core.get();
         if !object::is_unshared(py, &timer) {
-            return match timer.get().call(py) {
-                Some(call) => self.call(&call, |py, _| Ok(timer.clone_ref(py).into_any())).map(|()| call.drop_ref(py)),
-                None => {
-                    core.owned.with(py, |owned| owned.timers.note_popped_cancelled());
-                    Ok(())
-                }
-            };
+            if let Some(call) = timer.get().call(py) {
+                self.call(&call, |py, _| Ok(timer.clone_ref(py).into_any()))?;
+                call.drop_ref(py);
+            } else {
+                core.owned.with(py, |owned| owned.timers.note_popped_cancelled());
+            }
+            return Ok(());
         }
         match timer.get().take(py) {
             Some(call) => {
@@ -188,7 +188,7 @@ impl<'py> Run<'_, 'py> {
                 names::FORMAT_HANDLE.get(py)?.call1((handle,))?
             };
             let arguments = ("Executing %s took %.3f seconds", text, seconds);
-            names::LOGGER.get(py)?.call_method1(intern!(py, "warning"), arguments)?;
+            names::logger(py, "asyncio.base_events")?.call_method1(intern!(py, "warning"), arguments)?;
         }
         Ok(())
     }

@@ -40,49 +40,49 @@ pub(super) use raw_method;
 raw_method!(
     CallSoon,
     c"call_soon",
-    "call_soon(callback, *args, context=None)\n--\n\nSchedules a callback for the next turn; gives its Handle. Matches BaseEventLoop.call_soon.",
+    "call_soon($self, callback, *args, context=None)\n--\n\nSchedules a callback for the next turn; gives its Handle. Matches BaseEventLoop.call_soon.",
     call_soon
 );
 raw_method!(
     CallSoonThreadsafe,
     c"call_soon_threadsafe",
-    "call_soon_threadsafe(callback, *args, context=None)\n--\n\nAs call_soon, from any thread. Matches BaseEventLoop.call_soon_threadsafe.",
+    "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\nAs call_soon, from any thread. Matches BaseEventLoop.call_soon_threadsafe.",
     call_soon_threadsafe
 );
 raw_method!(
     CallLater,
     c"call_later",
-    "call_later(delay, callback, *args, context=None)\n--\n\nSchedules a callback in delay seconds; gives its TimerHandle. Matches BaseEventLoop.call_later.",
+    "call_later($self, delay, callback, *args, context=None)\n--\n\nSchedules a callback in delay seconds; gives its TimerHandle. Matches BaseEventLoop.call_later.",
     call_later
 );
 raw_method!(
     CallAt,
     c"call_at",
-    "call_at(when, callback, *args, context=None)\n--\n\nSchedules a callback for a time of the loop's clock, in seconds. Matches BaseEventLoop.call_at.",
+    "call_at($self, when, callback, *args, context=None)\n--\n\nSchedules a callback for a time of the loop's clock, in seconds. Matches BaseEventLoop.call_at.",
     call_at
 );
 raw_method!(
     AddReader,
     c"add_reader",
-    "add_reader(fd, callback, *args)\n--\n\nCalls back as long as fd is readable. Matches SelectorEventLoop.add_reader.",
+    "add_reader($self, fd, callback, *args)\n--\n\nCalls back as long as fd is readable. Matches SelectorEventLoop.add_reader.",
     add_reader
 );
 raw_method!(
     AddWriter,
     c"add_writer",
-    "add_writer(fd, callback, *args)\n--\n\nCalls back as long as fd is writable. Matches SelectorEventLoop.add_writer.",
+    "add_writer($self, fd, callback, *args)\n--\n\nCalls back as long as fd is writable. Matches SelectorEventLoop.add_writer.",
     add_writer
 );
 raw_method!(
     PrivateAddReader,
     c"_add_reader",
-    "As add_reader, without looking for a transport; gives the handle.",
+    "_add_reader($self, fd, callback, *args, context=None)\n--\n\nAs add_reader, without looking for a transport; gives the handle.",
     private_add_reader
 );
 raw_method!(
     PrivateAddWriter,
     c"_add_writer",
-    "As add_writer, without looking for a transport; gives the handle.",
+    "_add_writer($self, fd, callback, *args, context=None)\n--\n\nAs add_writer, without looking for a transport; gives the handle.",
     private_add_writer
 );
 

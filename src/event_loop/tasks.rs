@@ -14,7 +14,7 @@ use std::ffi::CStr;
 raw_method!(
     CreateTask,
     c"create_task",
-    "create_task(coro, **kwargs)\n--\n\nSchedules a coroutine; gives its Task. Takes the keywords of the running Python. Matches BaseEventLoop.create_task.",
+    "create_task($self, coro, **kwargs)\n--\n\nSchedules a coroutine; gives its Task. Takes the keywords of the running Python. Matches BaseEventLoop.create_task.",
     create_task
 );
 

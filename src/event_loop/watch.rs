@@ -91,8 +91,13 @@ impl Watch {
         }
     }
 
+    /// (reader, writer): which of the two there are.
+    pub(crate) fn directions(&self) -> (bool, bool) {
+        (self.reader.is_some(), self.writer.is_some())
+    }
+
     fn interest(&self) -> Option<Interest> {
-        match (self.reader.is_some(), self.writer.is_some()) {
+        match self.directions() {
             (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
             (true, false) => Some(Interest::READABLE),
             (false, true) => Some(Interest::WRITABLE),

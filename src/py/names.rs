@@ -45,12 +45,16 @@ pub(crate) static FUTURE: Name = Name::new("asyncio", "Future");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
 pub(crate) static GET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_get_running_loop");
 pub(crate) static HANDLE: Name = Name::new("asyncio.events", "Handle");
-pub(crate) static LOGGER: Name = Name::new("asyncio.log", "logger");
 pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
 pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures", "_set_result_unless_cancelled");
 pub(crate) static SET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_set_running_loop");
 pub(crate) static SOCKET: Name = Name::new("socket", "socket");
 pub(crate) static TASK: Name = Name::new("asyncio", "Task");
 pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle");
-pub(crate) static TRANSPORT: Name = Name::new("asyncio", "Transport");
+pub(crate) static TRANSPORT: Name = Name::new("asyncio.transports", "_FlowControlMixin");
 pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");
+
+/// The logger under the name by which a module of asyncio knows it; looked up each time, as that module does.
+pub(crate) fn logger<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import(module)?.getattr("logger")
+}

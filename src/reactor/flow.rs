@@ -52,6 +52,11 @@ impl Flow {
         (self.low, self.high)
     }
 
+    /// Whether the protocol was asked to pause, and not yet to resume.
+    pub(crate) const fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     pub(crate) fn is_above_high(&self, size: usize) -> bool {
         size > self.high
     }

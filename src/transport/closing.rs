@@ -41,7 +41,7 @@ impl Stream {
             if slf.get().core.get().is_debug() {
                 let keywords = PyDict::new(py);
                 keywords.set_item("exc_info", error.value(py))?;
-                let logger = names::LOGGER.get(py)?;
+                let logger = names::logger(py, "asyncio.selector_events")?;
                 logger.call_method(intern!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
             }
         } else {

@@ -319,6 +319,11 @@ impl Stream {
     }
 
     #[getter]
+    fn _protocol_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.flow.is_paused())
+    }
+
+    #[getter]
     fn _sock_fd(&self, py: Python<'_>) -> RawFd {
         self.state.with(py, |state| state.endpoint.fd().unwrap_or(-1))
     }
@@ -328,7 +333,7 @@ impl Stream {
         self.core.clone_ref(py)
     }
 
-    /// `isinstance(transport, asyncio.Transport)` holds.
+    /// `isinstance(transport, asyncio.Transport)` holds, also for the part of it that `loop.sendfile()` asks for.
     #[getter]
     fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         names::TRANSPORT.get(py).cloned()

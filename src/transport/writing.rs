@@ -33,7 +33,7 @@ impl Method for Write {
     type Class = Stream;
     const NAME: &'static CStr = c"write";
     const DOC: &'static CStr =
-        c"write(data)\n--\n\nSends data (bytes-like) without waiting. Matches WriteTransport.write.";
+        c"write($self, data)\n--\n\nSends data (bytes-like) without waiting. Matches WriteTransport.write.";
     const BODY: Body<Stream> = write;
 }
 
@@ -108,7 +108,8 @@ impl Stream {
             state.lost - 1
         });
         if writes >= WARN_FROM {
-            names::LOGGER.get(py)?.call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
+            let logger = names::logger(py, "asyncio.selector_events")?;
+            logger.call_method1(intern!(py, "warning"), ("socket.send() raised exception.",))?;
         }
         Ok(())
     }
@@ -144,7 +145,9 @@ impl Stream {
             let size: usize = chunks.iter().map(|chunk| chunk.as_ref().len()).sum();
             if chunks.len() > 1 && size <= JOIN {
                 let mut joined = Vec::with_capacity(size);
-                chunks.iter().for_each(|chunk| joined.extend_from_slice(chunk.as_ref()));
+                for chunk in &chunks {
+                    joined.extend_from_slice(chunk.as_ref());
+                }
                 return Self::queue(slf, std::iter::once(Chunk::Copied(joined.into())));
             }
             return Self::queue(slf, chunks.into_iter());
