@@ -18,9 +18,11 @@ import socket
 from asyncio import coroutines, events
 from asyncio.log import logger
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 _MOST_SIGNALS_AT_ONCE = 4096
+
+_Args = TypeVarTuple("_Args")
 
 
 def _no_python_handler(_signum: int, _frame: object) -> None:
@@ -43,7 +45,9 @@ class SignalHandlers:
 
     _check_signal = asyncio.SelectorEventLoop._check_signal  # type: ignore[attr-defined]
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[*_Args], object], *args: *_Args
+    ) -> None:
         """Call `callback(*args)` in the loop whenever the signal arrives.
 
         Matches `asyncio.loop.add_signal_handler`.
@@ -59,7 +63,7 @@ class SignalHandlers:
             TypeError: `callback` is a coroutine or a coroutine function, or `sig` is no int.
         """
         is_function = getattr(coroutines, "_iscoroutinefunction", asyncio.iscoroutinefunction)
-        if coroutines.iscoroutine(callback) or is_function(callback):
+        if coroutines.iscoroutine(callback) or is_function(callback):  # type: ignore[redundant-expr]
             raise TypeError("coroutines cannot be used with add_signal_handler()")
         self._check_signal(sig)
         self._check_closed()

@@ -1,0 +1,443 @@
+# ruff: noqa: PYI021  (the extension has no Python source: its documentation for users is here)
+"""What the extension module `mioloop._core` offers: the engine of `mioloop.Loop`.
+
+Owns the types and the documentation of the Rust classes. Rules: names, arguments and errors are
+asyncio's; names with an underscore are for `mioloop._loop` and for asyncio's own code, which calls
+them on every loop. Checked against the built module by `stubtest`.
+"""
+
+import asyncio
+import socket
+import sys
+from asyncio.constants import _SendfileMode
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextvars import Context
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, TypeVarTuple, final
+
+from _typeshed import FileDescriptorLike
+from typing_extensions import disjoint_base
+
+_Result = TypeVar("_Result")
+_Args = TypeVarTuple("_Args")
+_Callback: TypeAlias = Callable[..., object]
+
+__all__ = ["Handle", "Listener", "Loop", "StreamTransport", "TimerHandle", "build_info"]
+
+def build_info() -> dict[str, str]:
+    """Tell how this module was built, for bug reports.
+
+    Returns:
+        `version`, `profile`, `target`, `rustc`, `pyo3`, `mio` and `poller`.
+    """
+
+@disjoint_base
+class Loop:
+    """The engine of an event loop, and the first base class of `mioloop.Loop`.
+
+    Arguments are for the other base classes and not looked at.
+
+    Raises:
+        OSError: the system gives no descriptor for the poller.
+    """
+
+    # State that asyncio's inherited code reads and writes too.
+    _closed: bool
+    _debug: bool
+    _stopping: bool
+    _task_factory: Callable[..., asyncio.Future[Any]] | None
+    _thread_id: int | None
+
+    def __new__(cls, *_args: object, **_keywords: object) -> Self: ...
+    def run_forever(self) -> None:
+        """Run until `stop()` is called. Matches `asyncio.loop.run_forever`.
+
+        Raises:
+            RuntimeError: the loop is closed or running, or another one runs in this thread.
+            BaseException: SystemExit or KeyboardInterrupt, when a callback raises it. What was
+                scheduled stays scheduled.
+        """
+
+    def stop(self) -> None:
+        """Stop at the end of the current turn, or of the next run's first. Matches `loop.stop`."""
+
+    def is_running(self) -> bool:
+        """Tell whether the loop is running. Matches `asyncio.loop.is_running`."""
+
+    def is_closed(self) -> bool:
+        """Tell whether the loop is closed. Matches `asyncio.loop.is_closed`."""
+
+    def get_debug(self) -> bool:
+        """Tell whether debug mode is on. Matches `asyncio.loop.get_debug`."""
+
+    def time(self) -> float:
+        """Read the loop's clock, in seconds: `time.monotonic()`. Matches `asyncio.loop.time`."""
+
+    def call_soon(
+        self, callback: Callable[[*_Args], object], *args: *_Args, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Schedule a callback for the next turn. Matches `asyncio.loop.call_soon`.
+
+        Args:
+            callback: a plain function.
+            args: its positional arguments.
+            context: what it runs in; by default a copy of the current context.
+
+        Returns:
+            What cancels the call.
+
+        Raises:
+            RuntimeError: the loop is closed; in debug mode also: it runs in another thread.
+            TypeError: in debug mode: `callback` is a coroutine (function) or cannot be called.
+        """
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*_Args], object], *args: *_Args, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Schedule a callback from any thread, or from a signal handler; wakes the loop.
+
+        Matches `asyncio.loop.call_soon_threadsafe`. Arguments, result and errors are those of
+        `call_soon()`, but that no thread is refused. The handle is for the loop's own thread.
+        """
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[[*_Args], object],
+        *args: *_Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Schedule a callback after some time; never early. Matches `asyncio.loop.call_later`.
+
+        Args:
+            delay: seconds from now. Zero and less: in the next turn.
+            callback: a plain function.
+            args: its positional arguments.
+            context: what it runs in; by default a copy of the current context.
+
+        Returns:
+            What cancels the call, and knows the time.
+
+        Raises:
+            RuntimeError: the loop is closed; in debug mode also: it runs in another thread.
+            TypeError: `delay` is not a number; in debug mode also: `callback` is a coroutine
+                (function) or cannot be called.
+        """
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Args], object],
+        *args: *_Args,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Schedule a callback for a point in time; never early. Matches `asyncio.loop.call_at`.
+
+        Args:
+            when: seconds on the clock of `time()`. Times past: in the next turn.
+            callback: a plain function. It and all the rest are as for `call_later()`.
+            args: its positional arguments.
+            context: what it runs in.
+        """
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Make a future of this loop. Matches `asyncio.loop.create_future`."""
+
+    if sys.version_info >= (3, 13):
+        def create_task(
+            self,
+            coro: Generator[Any, None, _Result] | Coroutine[Any, Any, _Result],
+            *,
+            name: object = None,
+            context: Context | None = None,
+            eager_start: bool | None = None,
+        ) -> asyncio.Task[_Result]:
+            """Schedule a coroutine, by the task factory if there is one; gives its task.
+
+            Matches `asyncio.loop.create_task` of the running Python, with its keywords.
+
+            Args:
+                coro: the coroutine to run.
+                name: the task's name.
+                context: what it runs in; by default a copy of the current context.
+                eager_start: whether it runs to its first suspension at once; from Python 3.14 on,
+                    and, with a task factory that takes it, from 3.13.3 on.
+
+            Raises:
+                RuntimeError: the loop is closed.
+                TypeError: `coro` is not a coroutine, or this Python has no such keyword.
+            """
+    else:
+        def create_task(
+            self,
+            coro: Generator[Any, None, _Result] | Coroutine[Any, Any, _Result],
+            *,
+            name: object = None,
+            context: Context | None = None,
+        ) -> asyncio.Task[_Result]: ...
+
+    def add_reader(
+        self, fd: FileDescriptorLike, callback: Callable[[*_Args], Any], *args: *_Args
+    ) -> None:
+        """Call back in every turn in which a descriptor can be read, until `remove_reader()`.
+
+        Matches `asyncio.loop.add_reader`. A reader that the descriptor has is replaced.
+
+        Args:
+            fd: a descriptor, or an object with `fileno()`.
+            callback: a plain function.
+            args: its positional arguments.
+
+        Raises:
+            OSError: the system cannot wait for it: PermissionError for a regular file.
+            RuntimeError: the loop is closed, or a transport uses the descriptor.
+            ValueError: `fd` is neither a descriptor nor an object that has one.
+        """
+
+    def add_writer(
+        self, fd: FileDescriptorLike, callback: Callable[[*_Args], Any], *args: *_Args
+    ) -> None:
+        """Call back in every turn in which a descriptor can be written, until `remove_writer()`.
+
+        Matches `asyncio.loop.add_writer`. Arguments and errors are those of `add_reader()`.
+        """
+
+    def remove_reader(self, fd: FileDescriptorLike) -> bool:
+        """Stop what `add_reader()` began. Matches `asyncio.loop.remove_reader`.
+
+        Args:
+            fd: a descriptor, or an object with `fileno()`.
+
+        Returns:
+            Whether there was a reader.
+
+        Raises:
+            RuntimeError: a transport uses the descriptor.
+            ValueError: `fd` is neither a descriptor nor an object that has one.
+        """
+
+    def remove_writer(self, fd: FileDescriptorLike) -> bool:
+        """Stop what `add_writer()` began; as `remove_reader()`. Matches `loop.remove_writer`."""
+
+    def _add_callback(self, handle: asyncio.Handle) -> None: ...
+    def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
+    def _add_reader(
+        self, fd: FileDescriptorLike, callback: _Callback, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle: ...
+    def _add_writer(
+        self, fd: FileDescriptorLike, callback: _Callback, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle: ...
+    def _close_core(self) -> None: ...
+    def _poller_fileno(self) -> int: ...
+    def _remove_reader(self, fd: FileDescriptorLike) -> bool: ...
+    def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
+    def _set_other_transports(self, transports: dict[int, Any]) -> None: ...
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None: ...
+    def _transport_of(self, fd: int) -> StreamTransport | None: ...
+    def _watched(self, fd: int) -> tuple[bool, bool]: ...
+    def _write_to_self(self) -> None: ...
+
+@final
+class Handle:
+    """A callback that `call_soon()` scheduled. Matches `asyncio.Handle`.
+
+    `isinstance(handle, asyncio.Handle)` holds. In debug mode the loop gives out asyncio's own.
+    """
+
+    @property
+    def _args(self) -> tuple[Any, ...] | None: ...
+    @property
+    def _callback(self) -> _Callback | None: ...
+    @property
+    def _cancelled(self) -> bool: ...
+    def cancel(self) -> None:
+        """Cancel the callback: it will not run. Does nothing when it has. Matches its namesake."""
+
+    def cancelled(self) -> bool:
+        """Tell whether the callback was cancelled. Matches `asyncio.Handle.cancelled`."""
+
+    def get_context(self) -> Context:
+        """Give the context that the callback runs in. Matches `asyncio.Handle.get_context`."""
+
+@final
+class TimerHandle:
+    """A callback that `call_later()` or `call_at()` scheduled. Matches `asyncio.TimerHandle`.
+
+    All that is said of `Handle` holds. Timer handles compare by their time.
+    """
+
+    @property
+    def _args(self) -> tuple[Any, ...] | None: ...
+    @property
+    def _callback(self) -> _Callback | None: ...
+    @property
+    def _cancelled(self) -> bool: ...
+    @property
+    def _when(self) -> float: ...
+    def cancel(self) -> None:
+        """Cancel the callback: it will not run. Does nothing when it has. Matches its namesake."""
+
+    def cancelled(self) -> bool:
+        """Tell whether the callback was cancelled. Matches `asyncio.TimerHandle.cancelled`."""
+
+    def get_context(self) -> Context:
+        """Give the context that the callback runs in. Matches `asyncio.Handle.get_context`."""
+
+    def when(self) -> float:
+        """Give the callback's time, in seconds of `loop.time()`. Matches its namesake."""
+
+    def __hash__(self) -> int: ...
+    def __lt__(self, other: TimerHandle, /) -> bool: ...
+    def __le__(self, other: TimerHandle, /) -> bool: ...
+    def __gt__(self, other: TimerHandle, /) -> bool: ...
+    def __ge__(self, other: TimerHandle, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class StreamTransport:
+    """The transport of a TCP or Unix connection. Matches `asyncio.Transport`.
+
+    `isinstance(transport, asyncio.Transport)` holds. Made by `create_connection()` and the like;
+    the constructor is for `mioloop.Loop`. It takes a connected, non-blocking socket, which it will
+    close, and calls the protocol from the next turn on, in copies of the current context or in the
+    given one; `waiter` is done when the protocol has its connection.
+
+    Raises:
+        OSError: the socket is closed.
+        RuntimeError: the loop is closed.
+    """
+
+    _sendfile_compatible: ClassVar[_SendfileMode]
+    _start_tls_compatible: ClassVar[bool]
+
+    def __new__(
+        cls,
+        core: Loop,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+        context: Context | None = None,
+    ) -> Self: ...
+    @property
+    def _loop(self) -> Loop: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    @property
+    def _sock(self) -> socket.socket | None: ...
+    @property
+    def _sock_fd(self) -> int: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Give information about the connection. Matches `BaseTransport.get_extra_info`.
+
+        Args:
+            name: `socket` (a `TransportSocket`), `sockname` or `peername`; after the end too.
+            default: the answer for other names.
+        """
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have another protocol told from now on. Matches `BaseTransport.set_protocol`."""
+
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
+        """Give the protocol; None after the end. Matches `BaseTransport.get_protocol`."""
+
+    def is_closing(self) -> bool:
+        """Tell whether it is closing or closed. Matches `BaseTransport.is_closing`."""
+
+    def is_reading(self) -> bool:
+        """Tell whether it receives. Matches `ReadTransport.is_reading`."""
+
+    def pause_reading(self) -> None:
+        """Stop to receive; may be called again. Matches `ReadTransport.pause_reading`."""
+
+    def resume_reading(self) -> None:
+        """Go on receiving; may be called again. Matches `ReadTransport.resume_reading`."""
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Send without waiting, in order. Matches `WriteTransport.write`.
+
+        What is written in one turn leaves together at its end, or at once when it is much. After
+        the connection was lost it is dropped.
+
+        Args:
+            data: bytes-like. It may be changed after the call.
+
+        Raises:
+            RuntimeError: after `write_eof()`, or while `loop.sendfile()` is sending.
+            TypeError: `data` is not bytes-like.
+        """
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
+        """Send the parts as if they were one; errors as of `write()`. Matches its namesake."""
+
+    def write_eof(self) -> None:
+        """End the sending direction once everything is sent. Matches `WriteTransport.write_eof`."""
+
+    def can_write_eof(self) -> bool:
+        """Tell whether there is `write_eof()`: True. Matches `WriteTransport.can_write_eof`."""
+
+    def get_write_buffer_size(self) -> int:
+        """Tell how many bytes wait to be sent. Matches `WriteTransport.get_write_buffer_size`."""
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Give both water marks in bytes. Matches `WriteTransport.get_write_buffer_limits`.
+
+        Returns:
+            The low one, the high one.
+        """
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set the water marks. Matches `WriteTransport.set_write_buffer_limits`.
+
+        Args:
+            high: bytes; with more, the protocol's `pause_writing()` is called. By default four
+                times `low`, or 64 KiB.
+            low: bytes; at or below, `resume_writing()` is called. By default a quarter of `high`.
+
+        Raises:
+            ValueError: not `high` >= `low` >= 0.
+        """
+
+    def close(self) -> None:
+        """Close once everything is sent. Matches `BaseTransport.close`.
+
+        The protocol's `connection_lost(None)` follows in a later turn; so for `abort()`.
+        """
+
+    def abort(self) -> None:
+        """Close at once, without sending what waits. Matches `WriteTransport.abort`."""
+
+    def _force_close(self, exc: BaseException | None) -> None: ...
+    def _make_empty_waiter(self) -> asyncio.Future[None]: ...
+    def _reset_empty_waiter(self) -> None: ...
+
+@final
+class Listener:
+    """Accepts the connections of a listening socket, which stays its server's.
+
+    Made by `mioloop.Loop` for `create_server()` and the like. At most `backlog` connections, and
+    one, are accepted in a turn. With `callback`, each is handed to it as its socket, its peer's
+    address and its context (for TLS); else it gets a transport, and a protocol of `factory`.
+
+    Raises:
+        RuntimeError: the loop is closed.
+    """
+
+    def __new__(
+        cls,
+        core: Loop,
+        sock: socket.socket,
+        factory: Callable[[], asyncio.BaseProtocol],
+        server: Any,
+        backlog: int,
+        callback: Callable[[socket.socket, Any, Context | None], None] | None = None,
+        context: Context | None = None,
+    ) -> Self: ...
+    def start(self) -> None:
+        """Start to accept. Raises OSError if the system cannot wait for the socket."""
+
+    def stop(self) -> None:
+        """Stop to accept; may be called again."""
+
+    def _resume(self) -> None: ...
