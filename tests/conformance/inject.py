@@ -9,9 +9,9 @@ Owns the roads by which a test gets a loop:
 3. what the tests themselves define (``create_event_loop``, ``new_test_loop``, the
    ``loop_factory`` of IsolatedAsyncioTestCase, a ``setUp`` that imports a class).
 
-Two private names that CPython's tests lean on for public behaviour are given a public
-meaning, on the test's side: ``loop._run_once()`` is one turn, and the ``_run_loop`` of
-the gather tests is a few turns.
+Private names that CPython's tests lean on for public behaviour are given a meaning on the
+test's side: ``loop._run_once()`` is one turn, the ``_run_loop`` of the gather tests is a
+few turns, and mocks of a selector and the like can be set, to no effect.
 
 Rules: only namespaces of the test package are written to, never those of
 ``asyncio``.  A test that needs the virtual clock of ``utils.TestLoop`` fails with
@@ -43,9 +43,23 @@ _STOCK_CLASSES = {
 # it stands for that very class, whose methods are called unbound.
 _BASE_LOOP_MODULE = "test_base_events"
 
+# What CPython's tests of BaseEventLoop replace with mocks, because that class is without it.
+_MOCKED = ("_selector", "_process_events", "_write_to_self")
+
 
 class VirtualClockError(Exception):
     """The test drives ``utils.TestLoop``'s clock, which no real loop has."""
+
+
+class _Mockable:
+    """An attribute of the base class that a test may cover with a mock on the instance."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner = owner
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return getattr(super(self._owner, instance or owner), self._name)
 
 
 class _Facade(types.ModuleType):
@@ -91,7 +105,11 @@ class Injection:
         loop = self.new_loop()
         loop.close()
         self._loop_class = type(loop)
-        self._turn_class = type("BaseEventLoop", (type(loop),), {"_run_once": _run_once})
+        self._turn_class = type(
+            "BaseEventLoop",
+            (type(loop),),
+            {"_run_once": _run_once, **{name: _Mockable() for name in _MOCKED}},
+        )
         self._policy: Any = (
             module.EventLoopPolicy() if not attribute else _policy_around(self.new_loop)
         )
