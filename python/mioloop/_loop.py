@@ -52,6 +52,8 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._set_other_transports(self._transports.data)  # type: ignore[attr-defined]
         self._unix_server_sockets: dict[socket.socket, int] = {}
+        # The reprs of borrowed transports ask it what is polled.
+        self._selector: _SelectorView | None = _SelectorView(self)
         if _HAS_CONTEXTS:
             # Before Python 3.14 the policy has the child watcher.
             self._watcher = _new_child_watcher()
@@ -81,6 +83,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
             self._signal_handlers.clear()
         super().close()
         self._listeners.clear()
+        self._selector = None
         self._close_core()
 
     # --- transports -------------------------------------------------------------------------
@@ -204,11 +207,6 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
             if is_reading:
                 transp.resume_reading()
 
-    @property
-    def _selector(self) -> _SelectorView:
-        # The reprs of borrowed transports ask it what is polled.
-        return _SelectorView(self)
-
     # --- borrowed from asyncio's selector loops, by name ------------------------------------
 
     _accept_connection2 = _Selector._accept_connection2
@@ -251,10 +249,12 @@ class _SelectorView:
     """What borrowed transports ask of a selector: whether a descriptor is watched."""
 
     def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+        # Weak: an open loop that is dropped dies without the garbage collector.
+        self._loop = weakref.ref(loop)
 
     def get_key(self, fd: int) -> selectors.SelectorKey:
-        is_read, is_written = self._loop._watched(fd)
+        loop = self._loop()
+        is_read, is_written = loop._watched(fd) if loop is not None else (False, False)
         if not is_read and not is_written:
             raise KeyError(fd)
         events = is_read * selectors.EVENT_READ | is_written * selectors.EVENT_WRITE

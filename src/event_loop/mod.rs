@@ -48,6 +48,8 @@ pub(crate) struct Loop {
     /// None once the loop is closed.
     shared: OwnerCell<Option<Arc<Shared>>>,
     task_factory: OwnerCell<Option<Py<PyAny>>>,
+    /// The keywords of the last `create_task`, and the same with `loop` before them.
+    task_keywords: OwnerCell<Option<(Py<PyTuple>, Py<PyTuple>)>>,
     /// Some while the loop does not run.
     turns: OwnerCell<Option<Box<Turns>>>,
     /// Borrowed transports, by descriptor.
@@ -155,6 +157,7 @@ impl Loop {
             owned: OwnerCell::new(Owned::default()),
             shared: OwnerCell::new(Some(Arc::new(Shared { poller, inbox: Inbox::new() }))),
             task_factory: OwnerCell::new(None),
+            task_keywords: OwnerCell::new(None),
             turns: OwnerCell::new(None),
             other_transports: OnceCell::new(),
             is_debug: AtomicBool::new(false),

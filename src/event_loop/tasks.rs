@@ -18,6 +18,9 @@ raw_method!(
     create_task
 );
 
+/// As many keywords as any Python's `create_task` hands on.
+const MOST_KEYWORDS: usize = 3;
+
 /// `("loop",)`
 static LOOP_KEYWORD: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
@@ -43,25 +46,41 @@ fn create_task<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> Py
     let Some(keywords) = arguments.keywords() else {
         return call_keywords(py, task, &[*coroutine, this], Some(loop_keyword(py)?));
     };
-    let mut values = Vec::with_capacity(arguments.values().len() + 1);
-    values.extend([*coroutine, this]);
-    values.extend_from_slice(&arguments.values()[1..]);
-    let names: Vec<_> = std::iter::once(intern!(py, "loop").clone().into_any()).chain(keywords.iter()).collect();
-    let keywords = PyTuple::new(py, names)?;
-    call_keywords(py, task, &values, Some(&keywords))
+    let names = core.task_keywords_with_loop(keywords)?;
+    let given = &arguments.values()[1..];
+    let mut values = [this; 2 + MOST_KEYWORDS];
+    values[0] = *coroutine;
+    values[2..2 + given.len()].copy_from_slice(given);
+    call_keywords(py, task, &values[..2 + given.len()], Some(&names))
+}
+
+impl Loop {
+    /// `("loop", *keywords)`. A call site passes the same tuple each time: the last answer is kept.
+    fn task_keywords_with_loop<'py>(&self, keywords: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyTuple>> {
+        let py = keywords.py();
+        let known = self.task_keywords.with(py, |last| {
+            last.as_ref().filter(|(given, _)| given.is(keywords)).map(|(_, names)| names.clone_ref(py))
+        });
+        if let Some(names) = known {
+            return Ok(names.into_bound(py));
+        }
+        let names: Vec<_> = std::iter::once(intern!(py, "loop").clone().into_any()).chain(keywords.iter()).collect();
+        let names = PyTuple::new(py, names)?;
+        let entry = (keywords.clone().unbind(), names.clone().unbind());
+        drop(self.task_keywords.with(py, |last| last.replace(entry)));
+        Ok(names)
+    }
 }
 
 /// Whether `BaseEventLoop.create_task` of the running Python hands these keywords to Task as they are.
 fn takes(arguments: &Arguments<'_, '_>, py: Python<'_>) -> bool {
-    let Some(keywords) = arguments.keywords() else {
-        return true;
-    };
+    let Some(keywords) = arguments.keywords() else { return true };
+    let known = [intern!(py, "name"), intern!(py, "context"), intern!(py, "eager_start")];
+    let known = if cfg!(Py_3_14) { &known[..] } else { &known[..2] };
     let is_known = |keyword: Borrowed<'_, '_, PyAny>| {
-        is_name(&keyword, intern!(py, "name"))
-            || is_name(&keyword, intern!(py, "context"))
-            || (cfg!(Py_3_14) && is_name(&keyword, intern!(py, "eager_start")))
+        known.iter().any(|name| keyword.is(*name)) || known.iter().any(|name| is_name(&keyword, name))
     };
-    keywords.iter_borrowed().all(is_known)
+    keywords.len() <= MOST_KEYWORDS && keywords.iter_borrowed().all(is_known)
 }
 
 #[cold]

@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyBufferError, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyList};
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 #[derive(Debug)]
 pub(crate) enum Chunk {
     Shared(Py<PyBytes>),
-    Copied(Box<[u8]>),
+    Copied(Vec<u8>),
 }
 
 impl Chunk {
@@ -23,9 +23,23 @@ impl Chunk {
     pub(crate) fn new(data: &Bound<'_, PyAny>) -> PyResult<Self> {
         match data.cast_exact::<PyBytes>() {
             Ok(bytes) => Ok(Self::Shared(bytes.clone().unbind())),
-            Err(_) => View::new(data, ffi::PyBUF_SIMPLE).map(|view| Self::Copied(view.as_slice().into())),
+            Err(_) => View::new(data, ffi::PyBUF_SIMPLE).map(|view| Self::Copied(view.as_slice().to_vec())),
         }
     }
+}
+
+/// The bytes of a list of `bytes` in one piece, if there are at most `limit` of them.
+pub(crate) fn join(list: &Bound<'_, PyAny>, limit: usize) -> Option<Vec<u8>> {
+    let list = list.cast_exact::<PyList>().ok()?;
+    let mut joined = Vec::with_capacity(limit);
+    for item in list.iter() {
+        let bytes = item.cast_exact::<PyBytes>().ok()?.as_bytes();
+        if joined.len() + bytes.len() > limit {
+            return None;
+        }
+        joined.extend_from_slice(bytes);
+    }
+    Some(joined)
 }
 
 impl AsRef<[u8]> for Chunk {

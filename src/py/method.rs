@@ -27,6 +27,26 @@ impl<'a, 'py> Arguments<'a, 'py> {
         &self.values[..self.positional]
     }
 
+    /// The only argument, by position or by name, or Python's own TypeError.
+    #[inline]
+    pub(crate) fn only_argument(
+        &self,
+        function: &str,
+        name: &Bound<'py, PyString>,
+    ) -> PyResult<Borrowed<'a, 'py, PyAny>> {
+        match (self.positional(), self.keywords) {
+            ([value], None) => Ok(*value),
+            ([], Some(keywords)) if keywords.len() == 1 && is_name(&keywords.get_borrowed_item(0)?, name) => {
+                Ok(self.values[0])
+            }
+            ([], None) => Err(self.missing(function, &[name.to_str()?])),
+            _ => Err(PyTypeError::new_err(format!(
+                "{function}() takes exactly one argument, '{name}' ({} given)",
+                self.values.len()
+            ))),
+        }
+    }
+
     /// No arguments at all, or Python's own TypeError.
     #[inline]
     pub(crate) fn require_none(&self, function: &str) -> PyResult<()> {

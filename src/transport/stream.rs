@@ -253,11 +253,6 @@ impl Stream {
         Self::resume(slf);
     }
 
-    /// Sends the parts as if they were one; matches WriteTransport.writelines.
-    fn writelines(slf: &Bound<'_, Self>, list_of_data: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::write_lines(slf, list_of_data)
-    }
-
     /// Ends the sending direction once everything is sent; matches WriteTransport.write_eof.
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::end_writing(slf)

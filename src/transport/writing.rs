@@ -9,7 +9,7 @@ use crate::errors;
 use crate::event_loop::core::error_context;
 use crate::event_loop::run::is_exit;
 use crate::event_loop::source::Source;
-use crate::py::buffer::Chunk;
+use crate::py::buffer::{self, Chunk};
 use crate::py::method::{Arguments, Body, Method, define};
 use crate::py::names;
 use crate::sys::socket;
@@ -37,23 +37,31 @@ impl Method for Write {
     const BODY: Body<Stream> = write;
 }
 
+/// `StreamTransport.writelines`, as a raw method.
+struct WriteLines;
+
+impl Method for WriteLines {
+    type Class = Stream;
+    const NAME: &'static CStr = c"writelines";
+    const DOC: &'static CStr = c"writelines(list_of_data)\n--\n\n\
+        Sends the parts as if they were one. Matches WriteTransport.writelines.";
+    const BODY: Body<Stream> = write_lines;
+}
+
 pub(super) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
-    define::<Write>(class)
+    define::<Write>(class)?;
+    define::<WriteLines>(class)
+}
+
+fn write_lines<'py>(slf: &Bound<'py, Stream>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    let list = arguments.only_argument("writelines", intern!(slf.py(), "list_of_data"))?;
+    Stream::write_lines(slf, &list)?;
+    Ok(slf.py().None().into_bound(slf.py()))
 }
 
 fn write<'py>(slf: &Bound<'py, Stream>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    let data = match (arguments.positional(), arguments.keywords()) {
-        ([data], None) => *data,
-        ([], Some(_)) => {
-            let data = arguments.only_keyword("write", intern!(py, "data"))?;
-            data.ok_or_else(|| not_bytes(&py.None().into_bound(py)))?
-        }
-        ([], None) => {
-            return arguments.require("write", &["data"]).map(|()| py.None().into_bound(py));
-        }
-        _ => return Err(PyTypeError::new_err("write() takes one argument: data")),
-    };
+    let data = arguments.only_argument("write", intern!(py, "data"))?;
     let is_bytes = data.is_instance_of::<PyBytes>()
         || data.is_instance_of::<PyByteArray>()
         || data.is_instance_of::<PyMemoryView>();
@@ -137,19 +145,14 @@ impl Stream {
         if check { Self::check_high(slf) } else { Ok(()) }
     }
 
-    pub(super) fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
         let ended = "Cannot call writelines() after write_eof()";
         let admits = Self::admits(slf, ended, "unable to writelines; sendfile is in progress")?;
+        if admits && let Some(joined) = buffer::join(list, JOIN) {
+            return Self::queue(slf, std::iter::once(Chunk::Copied(joined)));
+        }
         let chunks = list.try_iter()?.map(|data| Chunk::new(&data?)).collect::<PyResult<Vec<_>>>()?;
         if admits {
-            let size: usize = chunks.iter().map(|chunk| chunk.as_ref().len()).sum();
-            if chunks.len() > 1 && size <= JOIN {
-                let mut joined = Vec::with_capacity(size);
-                for chunk in &chunks {
-                    joined.extend_from_slice(chunk.as_ref());
-                }
-                return Self::queue(slf, std::iter::once(Chunk::Copied(joined.into())));
-            }
             return Self::queue(slf, chunks.into_iter());
         }
         if chunks.iter().any(|chunk| !chunk.as_ref().is_empty()) { Self::write_after_loss(slf) } else { Ok(()) }
