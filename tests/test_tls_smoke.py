@@ -243,8 +243,8 @@ async def test_a_peer_that_vanishes(loop, contexts):
     assert protocol.events.count("lost") == 1
 
 
-async def test_closing_does_not_go_on_downloading(loop, contexts):
-    """A peer that never stops sending must not keep a closed connection for its time-out."""
+async def test_aborting_while_the_peer_goes_on_sending(loop, contexts):
+    """A peer that never stops must not keep the connection for the time-out of a farewell."""
 
     class Endless(support.Recorder):
         def connection_made(self, transport):
