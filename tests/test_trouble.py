@@ -142,9 +142,9 @@ async def without(missing, kind, collected):
     lacking = type("Lacking", (), {name: vars(Bare)[name] for name in METHODS if name != missing})
     ours, theirs = support.socket_pair(kind)
     with ours, theirs:
-        error, _ = await support.outcome_of(lambda: loop.create_connection(lacking, sock=ours))
         theirs.send(b"data")
         theirs.shutdown(socket.SHUT_WR)
+        error, _ = await support.outcome_of(lambda: loop.create_connection(lacking, sock=ours))
         if error is None:
             ending, _ = await support.outcome_of(lambda: support.read_to_end(theirs))
             assert ending in (None, ConnectionResetError)
