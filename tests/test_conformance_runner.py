@@ -136,6 +136,19 @@ MODULES = {
             def tearDownClass(cls): raise ValueError("on purpose")
             def test_a(self): pass
         """,
+    "test_order": """
+        import asyncio, unittest
+
+        ran = []
+
+        class Order(unittest.TestCase):
+            def test_a(self): ran.append("a")
+            def test_b(self):
+                loop = asyncio.new_event_loop()
+                loop.close()
+                if type(loop).__name__ == "OtherLoop":
+                    self.assertEqual(ran, [])
+        """,
     "test_import": "raise ValueError('on purpose')",
     "test_lists": """
         import os, unittest
@@ -204,6 +217,8 @@ EXPECTED = {
     "test_fixtures.Skipped.test_a": ("skipped", "skip"),
     "test_fixtures.BrokenEnd.test_a": ("passed", "pass"),
     "tearDownClass (fake_suite.test_fixtures.BrokenEnd)": ("failed", "fail"),
+    "test_order.Order.test_a": ("passed", "pass"),
+    "test_order.Order.test_b": ("failed", "fail"),
     "test_import.<import>": ("failed", "fail"),
     "test_lists.Lists.test_excluded": ("excluded", ""),
     "test_lists.Lists.test_for_another_python": ("passed", "pass"),
@@ -275,6 +290,7 @@ def test_failures_are_told_with_their_tracebacks(whole: Any) -> None:
     assert "FAILED: test_loops.Loops.test_wrong_on_this_loop_only (fail)" in output
     assert "in test_wrong_on_this_loop_only" in output
     assert "Segmentation fault" in output
+    assert "passes alone, but not after the tests that run before it" in output
     assert "FLAKY: test_lists.Lists.test_flaky (fail: AssertionError: the first time)" in output
 
 

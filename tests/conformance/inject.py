@@ -11,7 +11,8 @@ Owns the roads by which a test gets a loop:
 
 Private names that CPython's tests lean on for public behaviour are given a meaning on the
 test's side: ``loop._run_once()`` is one turn, the ``_run_loop`` of the gather tests is a
-few turns, and mocks of a selector and the like can be set, to no effect.
+few turns, mocks of a selector and the like can be set, to no effect, and the class of
+the handles of ``call_soon_threadsafe`` may be any handle's.
 
 Rules: only namespaces of the test package are written to, never those of
 ``asyncio``.  A test that needs the virtual clock of ``utils.TestLoop`` fails with
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.base_events
+import asyncio.events
 import asyncio.selector_events
 import asyncio.unix_events
 import functools
@@ -32,7 +34,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-_FACED = (asyncio, asyncio.base_events, asyncio.unix_events)
+_FACED = (asyncio, asyncio.base_events, asyncio.events, asyncio.unix_events)
 _STOCK_NAMES = ("EventLoop", "SelectorEventLoop", "BaseEventLoop")
 _STOCK_CLASSES = {
     asyncio.selector_events.BaseSelectorEventLoop,
@@ -148,6 +150,8 @@ class Injection:
         }
         if "BaseEventLoop" in replaced:
             replaced["BaseEventLoop"] = self._turn_class
+        if "_ThreadSafeHandle" in vars(real):
+            replaced["_ThreadSafeHandle"] = asyncio.Handle
         return replaced
 
     def _is_foreign(self, value: object) -> bool:

@@ -5,8 +5,10 @@ failure.
 
 Rules:
 1. After a crash or a hang the rest of the module still runs, in a new process.
-2. A failed or hung test runs once more, alone.  When it passes then, it is *flaky*:
-   printed, and no failure.  A crash is never put down to noise.
+2. A failed or hung test runs once more, alone.  When it passes then, the whole module
+   runs once more: a test that passes there too is *flaky*, which is printed and no
+   failure; another one depends on the tests before it.  A crash is never put down to
+   noise.
 3. A test that fails again is tried on stock asyncio, twice if need be.  When it
    cannot pass there either, the fault is the environment's, and it is no failure.
 4. A known failure that passes is a failure.
@@ -93,6 +95,7 @@ class ModuleRun:
         self._outcomes: dict[str, Outcome] = {}
         self._fixtures: list[Outcome] = []
         self._verdict = ModuleVerdict(job.module)
+        self._second_runs: dict[str, ChildReport] = {}
 
     def run(self) -> ModuleVerdict:
         """Run everything, and the failed tests again."""
@@ -177,10 +180,25 @@ class ModuleRun:
             return _verdict(Verdict.FAILED, outcome)
         again = self._run_alone(outcome.name, self._job.loop)
         if again.status == "pass":
-            return _verdict(Verdict.FLAKY, outcome)
+            return self._judge_passing_alone(outcome)
         if again.status != "crash" and self._cannot_pass_on_stock(outcome.name):
             return _verdict(Verdict.ENVIRONMENT, again)
         return _verdict(Verdict.FAILED, again)
+
+    def _judge_passing_alone(self, outcome: Outcome) -> TestVerdict:
+        name = outcome.name
+        second = self._run_in_company(name, self._job.loop)
+        if second is None:
+            detail = f"passes alone; a second run of the module did not reach it\n{outcome.detail}"
+            return _verdict(Verdict.FAILED, replace(outcome, detail=detail))
+        if second.status == "pass":
+            return _verdict(Verdict.FLAKY, outcome)
+        if self._job.loop != _STOCK:
+            stock = self._run_in_company(name, _STOCK)
+            if stock is not None and stock.status not in ("pass", "skip"):
+                return _verdict(Verdict.ENVIRONMENT, second)
+        detail = f"passes alone, but not after the tests that run before it\n{second.detail}"
+        return _verdict(Verdict.FAILED, replace(second, detail=detail))
 
     def _judge_known(self, outcome: Outcome, reason: str) -> TestVerdict:
         if outcome.status != "pass":
@@ -198,6 +216,12 @@ class ModuleRun:
         for fixture in report.fixtures:
             return replace(fixture, name=name)
         return Outcome(name, "fail", "not found when run alone")
+
+    def _run_in_company(self, name: str, loop: str) -> Outcome | None:
+        """Return the outcome in a second run of the module, one for all tests that ask."""
+        if loop not in self._second_runs:
+            self._second_runs[loop] = run_child(replace(self._job, loop=loop), self._timeout)
+        return self._second_runs[loop].outcomes.get(name)
 
     def _cannot_pass_on_stock(self, name: str) -> bool:
         if self._job.loop == _STOCK:
