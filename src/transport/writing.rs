@@ -43,7 +43,7 @@ struct WriteLines;
 impl Method for WriteLines {
     type Class = Stream;
     const NAME: &'static CStr = c"writelines";
-    const DOC: &'static CStr = c"writelines(list_of_data)\n--\n\n\
+    const DOC: &'static CStr = c"writelines($self, list_of_data)\n--\n\n\
         Sends the parts as if they were one. Matches WriteTransport.writelines.";
     const BODY: Body<Stream> = write_lines;
 }
