@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # left behind may hold the pipe open, so that its end cannot be waited for.
 _POLL_SECONDS = 0.1
 _STACKS_SECONDS = 5.0
-_LOG_LINES = 60
+_LOG_LINES = 120
 
 _running: set[int] = set()
 _is_stopping = threading.Event()
