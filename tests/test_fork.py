@@ -23,6 +23,9 @@ def in_child(work):
 def ended_well(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
+async def others_end():
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
 async def use_sockets():
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -31,7 +34,7 @@ async def use_sockets():
     writer.close()
     await writer.wait_closed()
     server.close()
-    await asyncio.sleep(0.001)
+    await others_end()
 
 async def echo(reader, writer):
     while data := await reader.read(65536):
@@ -136,6 +139,7 @@ async def main():
     writer.close()
     await writer.wait_closed()
     server.close()
+    await others_end()
     loop.remove_reader(ours)
     loop.remove_signal_handler(signal.SIGUSR1)
     ours.close()

@@ -108,7 +108,7 @@ async def test_a_bytearray_may_be_resized_after_write(loop, kind):
 
 async def test_a_queued_bytearray_may_be_changed_too(loop, kind, mioloop_only):
     """asyncio keeps a view of what it could not send at once, from Python 3.12 on."""
-    async with support.transport_and_socket(support.Recorder(), kind) as (transport, peer):
+    async with support.transport_and_socket(support.Recorder(), kind, 4096) as (transport, peer):
         data = bytearray(support.payload(3_000_000))
         before = bytes(data)
         transport.write(data)

@@ -54,7 +54,7 @@ WRONG_TYPES = {
     "add_reader(text)": lambda loop: loop.add_reader("text", int),
     "add_reader(None)": lambda loop: loop.add_reader(None, int),
     "add_reader(object)": lambda loop: loop.add_reader(Odd(None), int),
-    "add_reader(float)": lambda loop: loop.add_reader(Odd(1.5), int),
+    "add_reader(fileno of a text)": lambda loop: loop.add_reader(Odd("text"), int),
     "add_reader(fileno of -1)": lambda loop: loop.add_reader(Odd(-1), int),
     "add_reader(failing fileno)": lambda loop: loop.add_reader(Odd(ValueError("no")), int),
     "add_reader(closed fd)": lambda loop: loop.add_reader(9999, int),
