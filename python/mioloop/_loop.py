@@ -13,6 +13,7 @@ is used here is listed in `tests/test_seam.py`. Nothing in asyncio is ever chang
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import selectors
 import socket
@@ -31,7 +32,8 @@ from mioloop._signals import SignalHandlers
 
 _Selector: Any = asyncio.SelectorEventLoop
 _SSLProtocol: Any = sslproto.SSLProtocol
-_HAS_CONTEXTS = sys.version_info >= (3, 14)
+# Connections get the context of their server, from Python 3.15 on.
+_HAS_CONTEXTS = "context" in inspect.signature(_Selector._accept_connection2).parameters
 
 
 class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
@@ -54,7 +56,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         self._unix_server_sockets: dict[socket.socket, int] = {}
         # The reprs of borrowed transports ask it what is polled.
         self._selector: _SelectorView | None = _SelectorView(self)
-        if _HAS_CONTEXTS:
+        if sys.version_info >= (3, 14):
             # Before Python 3.14 the policy has the child watcher.
             self._watcher = _new_child_watcher()
 

@@ -5,17 +5,17 @@
 //!
 //! In debug mode the loop schedules asyncio's own handles instead of these: they bring source tracebacks.
 
-use super::Loop;
+use super::{Loop, running};
 use crate::py::call::Args;
 use crate::py::cell::OwnerCell;
 use crate::py::method::{Arguments, Body, Method, define};
-use crate::py::names;
+use crate::py::{names, object};
 use pyo3::basic::CompareOp;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use std::ffi::CStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What both kinds of handle hold. The callback is None before its first use, and from cancellation on.
 #[derive(Debug)]
@@ -170,16 +170,52 @@ pub(crate) fn format_callback(py: Python<'_>, function: &Py<PyAny>, args: &Bound
 #[derive(Debug)]
 pub(crate) struct Handle {
     callback: CallbackCell,
+    /// Made by `call_soon_threadsafe()` of a Python whose handles wait for their callbacks.
+    is_threadsafe: AtomicBool,
+    /// The thread that runs a thread-safe handle now; 0: none.
+    runner: AtomicU64,
 }
 
 impl Handle {
     pub(crate) fn new(call: Call) -> Self {
-        Self { callback: CallbackCell::new(call) }
+        Self { callback: CallbackCell::new(call), is_threadsafe: AtomicBool::new(false), runner: AtomicU64::new(0) }
+    }
+
+    /// Makes it a handle of `call_soon_threadsafe()`.
+    pub(crate) fn make_threadsafe(&self) {
+        self.is_threadsafe.store(cfg!(Py_3_14), Ordering::Relaxed);
+    }
+
+    /// The callback of a handle that others know begins to run.
+    #[inline]
+    pub(crate) fn begin_run(&self) {
+        if self.is_threadsafe.load(Ordering::Relaxed) {
+            self.runner.store(object::thread_ident(), Ordering::SeqCst);
+        }
+    }
+
+    /// The callback has ended, in one way or another.
+    #[inline]
+    pub(crate) fn end_run(&self) {
+        if self.is_threadsafe.load(Ordering::Relaxed) {
+            self.runner.store(0, Ordering::SeqCst);
+            running::note_end();
+        }
+    }
+
+    /// Waits while another thread runs the callback of a thread-safe handle.
+    #[inline]
+    fn wait_for_runner(&self, py: Python<'_>) {
+        if self.is_threadsafe.load(Ordering::Relaxed) {
+            let this = object::thread_ident();
+            running::wait_while(py, || ![0, this].contains(&self.runner.load(Ordering::SeqCst)));
+        }
     }
 
     /// Makes a handle that was emptied by [`Self::take`] a new one.
     #[inline]
     pub(crate) fn renew(&self, py: Python<'_>, call: Call) {
+        self.is_threadsafe.store(false, Ordering::Relaxed);
         // The emptied callback holds no reference: dropping it in the cell runs nothing.
         self.callback.0.with(py, |callback| *callback = Callback::new(call));
     }
@@ -205,6 +241,7 @@ impl Handle {
 impl Handle {
     /// Whether the callback was cancelled.
     fn cancelled(&self, py: Python<'_>) -> bool {
+        self.wait_for_runner(py);
         self.callback.is_cancelled(py)
     }
 
@@ -235,7 +272,8 @@ impl Handle {
     /// `isinstance(handle, asyncio.Handle)` holds.
     #[getter]
     fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        names::HANDLE.get(py).cloned()
+        let is_threadsafe = self.is_threadsafe.load(Ordering::Relaxed);
+        if is_threadsafe { names::THREAD_SAFE_HANDLE.get(py) } else { names::HANDLE.get(py) }.cloned()
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -396,6 +434,7 @@ impl Method for Cancel {
 
 fn cancel<'py>(slf: &Bound<'py, Handle>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     arguments.require_none("cancel")?;
+    slf.get().wait_for_runner(slf.py());
     slf.get().callback.cancel(slf.py());
     Ok(slf.py().None().into_bound(slf.py()))
 }

@@ -9,6 +9,7 @@ pub(crate) mod handle;
 pub(crate) mod owned;
 mod pace;
 pub(crate) mod run;
+mod running;
 mod schedule;
 pub(crate) mod source;
 mod tasks;

@@ -64,10 +64,12 @@ impl<'py> Run<'_, 'py> {
     fn run_handle(&mut self, handle: Py<Handle>) -> PyResult<()> {
         let py = self.core.py();
         if !object::is_unshared(py, &handle) {
-            return match handle.get().call(py) {
-                Some(call) => self.call(&call, |_, _| Ok(handle.clone_ref(py).into_any())).map(|()| call.drop_ref(py)),
-                None => Ok(()),
-            };
+            let Some(call) = handle.get().call(py) else { return Ok(()) };
+            handle.get().begin_run();
+            let outcome = self.call(&call, |_, _| Ok(handle.clone_ref(py).into_any()));
+            handle.get().end_run();
+            call.drop_ref(py);
+            return outcome;
         }
         // Nobody else can see the handle: its parts are taken without new references, and it is used again.
         if let Some(call) = handle.get().take(py) {

@@ -5,7 +5,7 @@
 use super::Loop;
 use super::handle::{Call, Handle, TimerHandle};
 use super::owned::{Runnable, Timer};
-use super::watch::Direction;
+use super::watch::{AnyHandle, Direction};
 use crate::errors;
 use crate::py::call::Args;
 use crate::py::context;
@@ -112,7 +112,7 @@ fn call_soon<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyRe
     let [callback, args @ ..] = arguments.positional() else { unreachable!("one argument was required") };
     if core.is_debug() {
         check_debug(slf, callback, "call_soon", true)?;
-        let handle = Loop::new_handle(slf, callback, args, context)?;
+        let handle = Loop::new_handle(slf, callback, args, context, &names::HANDLE)?;
         let object = handle.to_object(py).into_bound(py);
         core.make_ready(py, handle.into_runnable());
         return Ok(object);
@@ -133,7 +133,11 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
     if core.is_debug() {
         check_debug(slf, callback, "call_soon_threadsafe", false)?;
     }
-    let handle = Loop::new_handle(slf, callback, args, context)?;
+    let debug_class = if cfg!(Py_3_14) { &names::THREAD_SAFE_HANDLE } else { &names::HANDLE };
+    let handle = Loop::new_handle(slf, callback, args, context, debug_class)?;
+    if let AnyHandle::Native(handle) = &handle {
+        handle.get().make_threadsafe();
+    }
     let object = handle.to_object(py).into_bound(py);
     let runnable = handle.into_runnable();
     let shared = core.shared(py)?;

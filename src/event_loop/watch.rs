@@ -8,7 +8,7 @@ use super::handle::Handle;
 use super::owned::{Registered, Runnable};
 use crate::errors;
 use crate::py::method::Arguments;
-use crate::py::names;
+use crate::py::names::{self, Name};
 use crate::reactor::poller::{Poller, Token};
 use crate::reactor::readiness::Readiness;
 use mio::Interest;
@@ -157,7 +157,7 @@ impl Loop {
         core.check_open()?;
         let [fd, callback, args @ ..] = arguments.positional() else { unreachable!("two arguments were required") };
         let fd = descriptor(fd)?;
-        let handle = Self::new_handle(slf, callback, args, context)?;
+        let handle = Self::new_handle(slf, callback, args, context, &names::HANDLE)?;
         let object = handle.to_object(py).into_bound(py);
         let shared = core.shared(py)?;
         let outcome = core.owned.with(py, |owned| {
@@ -238,11 +238,12 @@ impl Loop {
         callback: &Borrowed<'_, 'py, PyAny>,
         args: &[Borrowed<'_, 'py, PyAny>],
         context: Option<Borrowed<'_, 'py, PyAny>>,
+        debug_class: &Name,
     ) -> PyResult<AnyHandle> {
         let py = slf.py();
         if slf.get().is_debug() {
             let args = pyo3::types::PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?;
-            let handle = names::HANDLE.get(py)?.call1((callback, args, slf, context.map(Borrowed::to_owned)))?;
+            let handle = debug_class.get(py)?.call1((callback, args, slf, context.map(Borrowed::to_owned)))?;
             return Ok(AnyHandle::Foreign(handle.unbind()));
         }
         Self::native_handle(py, slf.get(), callback, args, context).map(AnyHandle::Native)

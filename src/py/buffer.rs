@@ -1,6 +1,6 @@
 //! Bytes on their way in and out: chunks to be written, and buffers that the kernel writes into.
 
-use pyo3::exceptions::{PyBufferError, PyRuntimeError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -100,20 +100,17 @@ impl Drop for View<'_> {
     }
 }
 
-/// Lets `read` write into the buffer of `object`, which `get_buffer()` gave; an exception if it has none or no room.
+/// Lets `read` write into the buffer of `object`, which `get_buffer()` gave; a TypeError if it has none.
 pub(crate) fn fill(
     object: &Bound<'_, PyAny>,
     read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>,
 ) -> PyResult<io::Result<usize>> {
-    let mut view = View::new(object, ffi::PyBUF_WRITABLE)?;
-    if view.view.readonly != 0 {
-        return Err(PyBufferError::new_err("Object is not writable."));
-    }
-    let room = view.as_uninit();
-    if room.is_empty() {
-        return Err(PyRuntimeError::new_err("get_buffer() returned an empty buffer"));
-    }
-    Ok(read(room))
+    let mut view = View::new(object, ffi::PyBUF_WRITABLE).map_err(|_| {
+        // The words of `socket.recv_into()`.
+        let kind = object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+        PyTypeError::new_err(format!("recv_into() argument 1 must be read-write bytes-like object, not {kind}"))
+    })?;
+    Ok(read(view.as_uninit()))
 }
 
 unsafe extern "C" {

@@ -50,6 +50,8 @@ pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures
 pub(crate) static SET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_set_running_loop");
 pub(crate) static SOCKET: Name = Name::new("socket", "socket");
 pub(crate) static TASK: Name = Name::new("asyncio", "Task");
+/// From Python 3.14 on.
+pub(crate) static THREAD_SAFE_HANDLE: Name = Name::new("asyncio.events", "_ThreadSafeHandle");
 pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle");
 pub(crate) static TRANSPORT: Name = Name::new("asyncio.transports", "_FlowControlMixin");
 pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");

@@ -180,6 +180,13 @@ pub(crate) fn iter(events: &Events) -> impl Iterator<Item = (Token, Readiness)> 
     platform::iter(events)
 }
 
+/// What a reader of a socket asks for: urgent data too, where an event tells of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) const READ: Interest = Interest::READABLE.add(Interest::PRIORITY);
+/// What a reader of a socket asks for.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) const READ: Interest = Interest::READABLE;
+
 /// Whether [`Poller::register_level`] must be repeated after each event to be told again.
 pub(crate) const LEVEL_NEEDS_REARM: bool = !cfg!(any(target_os = "linux", target_os = "android"));
 

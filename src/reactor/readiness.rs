@@ -50,7 +50,8 @@ impl Readiness {
         if has(libc::EPOLLOUT) {
             readiness = readiness.union(Self::WRITABLE);
         }
-        if has(libc::EPOLLRDHUP) {
+        // A read stops before urgent data (tcp(7)): a short one is not the last.
+        if has(libc::EPOLLRDHUP | libc::EPOLLPRI) {
             readiness = readiness.union(Self::READ_CLOSED);
         }
         if has(libc::EPOLLERR | libc::EPOLLHUP) {

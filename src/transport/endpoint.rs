@@ -55,6 +55,14 @@ impl Endpoint {
         })
     }
 
+    /// Turns Nagle's algorithm off, as asyncio does for every TCP connection.
+    pub(super) fn set_no_delay(&self) {
+        if self.is_tcp() {
+            // An error: not TCP after all, and then there is no such option to want.
+            drop(socket::set_no_delay(self.fd));
+        }
+    }
+
     /// The descriptor; None once it is closed.
     #[inline]
     pub(super) fn fd(&self) -> Option<RawFd> {

@@ -11,10 +11,11 @@ use crate::event_loop::core::SCRATCH;
 use crate::event_loop::owned::Runnable;
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
-use crate::py::buffer;
 use crate::py::call::call_method1;
+use crate::py::{buffer, context};
 use crate::reactor::readiness::Readiness;
 use crate::sys::socket;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -85,9 +86,16 @@ impl Stream {
             }
         }
         if readiness.is_writable() && slf.get().state.with(py, |state| std::mem::take(&mut state.is_blocked)) {
-            let context = slf.get().state.with(py, |state| state.context.clone_ref(py));
+            let context = slf.get().state.with(py, |state| {
+                let own = state.rare.write_context.take();
+                own.unwrap_or_else(|| state.context.clone_ref(py))
+            });
             run.entered.switch(py, &context)?;
             Self::send(slf)?;
+            let is_blocked = slf.get().state.with(py, |state| state.is_blocked && !state.is_context_fixed);
+            if is_blocked {
+                slf.get().state.with(py, |state| state.rare.write_context = Some(context));
+            }
         }
         Ok(())
     }
@@ -173,8 +181,10 @@ impl Stream {
             let message = "Fatal error: protocol.get_buffer() call failed.";
             Self::fatal(slf, error, message).map(|()| Outcome::Nothing)
         };
-        let room = match call_method1(protocol, intern!(py, "get_buffer"), (-1_i32).into_pyobject(py)?.as_any()) {
-            Ok(room) => room,
+        let room = call_method1(protocol, intern!(py, "get_buffer"), (-1_i32).into_pyobject(py)?.as_any());
+        let room = match room.and_then(|room| room.len().map(|length| (room, length))) {
+            Ok((room, 1..)) => room,
+            Ok(_) => return failed(&PyRuntimeError::new_err("get_buffer() returned an empty buffer")),
             Err(error) => return failed(&error),
         };
         let mut asked = 0;
@@ -193,7 +203,7 @@ impl Stream {
                 Ok(Outcome::Data(count, None))
             }
             Ok(Err(error)) => Self::read_failed(slf, &error),
-            Err(error) => failed(&error),
+            Err(error) => Self::fatal(slf, &error, "Fatal read error on socket transport").map(|()| Outcome::Nothing),
         }
     }
 
@@ -226,17 +236,24 @@ impl Stream {
     }
 
     /// `resume_reading()`: what was found meanwhile is read in the next turn.
-    pub(super) fn resume(slf: &Bound<'_, Self>) {
-        let may_read = slf.get().state.with(slf.py(), |state| {
-            if state.is_closing || !state.is_paused {
-                return false;
-            }
+    ///
+    /// Before contexts could be given to transports, asyncio reads in the context of whoever resumed last.
+    pub(super) fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if !slf.get().state.with(py, |state| !state.is_closing && state.is_paused) {
+            return Ok(());
+        }
+        let context = context::copy_current(py)?;
+        let (may_read, old) = slf.get().state.with(py, |state| {
+            let old = if state.is_context_fixed { context } else { std::mem::replace(&mut state.context, context) };
             state.is_paused = false;
-            state.may_read && state.token.is_some()
+            (state.may_read && state.token.is_some(), old)
         });
+        drop(old);
         if may_read {
             Self::continue_later(slf);
         }
+        Ok(())
     }
 
     fn continue_later(slf: &Bound<'_, Self>) {

@@ -61,6 +61,10 @@ pub(super) struct State {
 pub(super) struct Rare {
     /// The context of `connection_made`.
     pub(super) made_context: Option<Py<PyAny>>,
+    /// The context in which `resume_writing` is called: that of the write that found the kernel full.
+    pub(super) write_context: Option<Py<PyAny>>,
+    /// The protocol's `connection_made`.
+    pub(super) made: Option<Py<PyAny>>,
     /// Resolved when the connection is made.
     pub(super) waiter: Option<Py<PyAny>>,
     /// Resolved when the outbox is empty: `loop.sendfile()` waits for it.
@@ -101,7 +105,9 @@ impl State {
         visit.call(&self.protocol)?;
         visit.call(&self.context)?;
         let rare = &self.rare;
-        for object in [&rare.made_context, &rare.waiter, &rare.empty_waiter, &rare.server] {
+        for object in
+            [&rare.made_context, &rare.write_context, &rare.made, &rare.waiter, &rare.empty_waiter, &rare.server]
+        {
             visit.call(object)?;
         }
         visit.call(&rare.extra)?;

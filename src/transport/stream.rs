@@ -14,6 +14,7 @@ use crate::py::cell::OwnerCell;
 use crate::py::{context, names};
 use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
+use crate::reactor::poller::READ;
 use mio::Interest;
 use pyo3::exceptions::{PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -46,6 +47,8 @@ impl Stream {
     pub(super) fn begin<'py>(core: &Bound<'py, Loop>, beginning: Beginning<'_, 'py>) -> PyResult<Bound<'py, Self>> {
         let py = core.py();
         core.get().check_open()?;
+        // As asyncio, which looks it up here: a protocol without it gets no transport.
+        let made = beginning.protocol.getattr(intern!(py, "connection_made"))?.unbind();
         let is_context_fixed = beginning.context.is_some();
         let (context, made_context) = match beginning.context {
             Some(context) => (context.clone_ref(py), context),
@@ -74,6 +77,7 @@ impl Stream {
             is_context_fixed,
             rare: Rare {
                 made_context: Some(made_context),
+                made: Some(made),
                 waiter: beginning.waiter,
                 server: beginning.server.map(|server| server.clone().unbind()),
                 extra: beginning.extra,
@@ -98,26 +102,24 @@ impl Stream {
         }
     }
 
-    /// Calls `connection_made`, then starts to read, then tells the waiter: asyncio's order.
+    /// Calls `connection_made`, then starts to read, then tells the waiter: asyncio's order, whatever the first does.
     fn on_start(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>) -> PyResult<()> {
         let py = slf.py();
-        let (context, protocol, waiter) = slf.get().state.with(py, |state| {
-            let protocol = state.protocol.as_ref().map(|protocol| protocol.clone_ref(py));
-            (state.rare.made_context.take(), protocol, state.rare.waiter.take())
-        });
-        let (Some(context), Some(protocol)) = (context, protocol) else {
-            return Ok(());
-        };
+        let (context, made, waiter) = slf
+            .get()
+            .state
+            .with(py, |state| (state.rare.made_context.take(), state.rare.made.take(), state.rare.waiter.take()));
+        let (Some(context), Some(made)) = (context, made) else { return Ok(()) };
         run.entered.switch(py, &context)?;
-        let made = protocol.bind(py).call_method1(intern!(py, "connection_made"), (slf,));
-        if let Err(error) = made {
-            Self::fatal(slf, &error, "Fatal error: protocol.connection_made() call failed.")?;
-        }
+        let outcome = match made.bind(py).call1((slf,)) {
+            Ok(_) => Ok(()),
+            Err(error) => Self::fatal(slf, &error, "Fatal error: protocol.connection_made() call failed."),
+        };
         Self::register(slf)?;
         if let Some(waiter) = waiter {
             names::SET_RESULT_UNLESS_CANCELLED.get(py)?.call1((waiter, py.None()))?;
         }
-        Ok(())
+        outcome
     }
 
     fn register(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -136,7 +138,7 @@ impl Stream {
         let Some((fd, both)) = place else {
             return Ok(());
         };
-        let interest = if both { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let interest = if both { READ | Interest::WRITABLE } else { READ };
         let source = Registered::Source(Source::Stream(slf.clone().unbind()));
         let token = core.owned.with(py, |owned| owned.insert(fd, source));
         slf.get().state.with(py, |state| state.token = Some(token));
@@ -187,6 +189,7 @@ impl Stream {
         context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let endpoint = Endpoint::from_socket(sock)?;
+        endpoint.set_no_delay();
         Self::begin(core, Beginning { endpoint, protocol, waiter, extra, server, context })
     }
 
@@ -249,8 +252,8 @@ impl Stream {
     }
 
     /// Goes on calling `data_received`; may be called when it is going on already.
-    fn resume_reading(slf: &Bound<'_, Self>) {
-        Self::resume(slf);
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::resume(slf)
     }
 
     /// Ends the sending direction once everything is sent; matches WriteTransport.write_eof.

@@ -4,6 +4,7 @@
 //! several tasks, leave in one system call. Bulk does not wait: what grows above the high-water mark is sent at once.
 //! Where no turn is running to end (the loop does not run, or another thread writes), nothing waits.
 
+use super::state::State;
 use super::stream::Stream;
 use crate::errors;
 use crate::event_loop::core::error_context;
@@ -11,7 +12,8 @@ use crate::event_loop::run::is_exit;
 use crate::event_loop::source::Source;
 use crate::py::buffer::{self, Chunk};
 use crate::py::method::{Arguments, Body, Method, define};
-use crate::py::names;
+use crate::py::{context, names};
+use crate::reactor::poller::READ;
 use crate::sys::socket;
 use mio::Interest;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
@@ -141,6 +143,7 @@ impl Stream {
         }
         if send_now {
             Self::send(slf)?;
+            Self::keep_write_context(slf)?;
         }
         if check { Self::check_high(slf) } else { Ok(()) }
     }
@@ -156,6 +159,18 @@ impl Stream {
             return Self::queue(slf, chunks.into_iter());
         }
         if chunks.iter().any(|chunk| !chunk.as_ref().is_empty()) { Self::write_after_loss(slf) } else { Ok(()) }
+    }
+
+    /// After a write that the kernel had no room for: `resume_writing` will be called in this context.
+    fn keep_write_context(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let wants =
+            |state: &mut State| state.is_blocked && !state.is_context_fixed && state.rare.write_context.is_none();
+        if slf.get().state.with(py, wants) {
+            let context = context::copy_current(py)?;
+            slf.get().state.with(py, |state| state.rare.write_context = Some(context));
+        }
+        Ok(())
     }
 
     /// At the end of a turn: sends what was written in it.
@@ -248,7 +263,7 @@ impl Stream {
         });
         let Some((fd, token)) = place else { return Ok(()) };
         let Some(shared) = slf.get().core.get().shared_or_closed(py) else { return Ok(()) };
-        let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        let interest = if wanted { READ | Interest::WRITABLE } else { READ };
         match shared.poller.reregister(fd, token, interest) {
             Ok(()) => Ok(()),
             Err(error) => Self::fatal(slf, &errors::os_error(py, &error), "Fatal write error on socket transport"),
