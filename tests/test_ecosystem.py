@@ -102,11 +102,14 @@ async def test_aiohttp_bodies(loop):
 
 
 async def test_aiohttp_websockets(loop):
-    async with aiohttp_server() as address, aiohttp_session() as session:
-        async with session.ws_connect(f"{address}/chat") as connection:
-            for number in range(100):
-                await connection.send_str(f"message {number}")
-                assert (await connection.receive()).data == f"MESSAGE {number}"
+    async with (
+        aiohttp_server() as address,
+        aiohttp_session() as session,
+        session.ws_connect(f"{address}/chat") as connection,
+    ):
+        for number in range(100):
+            await connection.send_str(f"message {number}")
+            assert (await connection.receive()).data == f"MESSAGE {number}"
 
 
 async def test_aiohttp_over_tls(loop, certificate):
