@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import gc
 import weakref
@@ -26,6 +27,31 @@ def test_arguments_arrive(loop, count):
     loop.call_soon(lambda *given: ran.append(given), *arguments)
     support.spin(loop)
     assert ran == [arguments]
+
+
+def test_arguments_may_be_named(loop):
+    ran = []
+    loop.call_soon(callback=lambda: ran.append("soon"))
+    loop.call_soon_threadsafe(
+        context=contextvars.copy_context(), callback=lambda: ran.append("safe")
+    )
+    loop.call_later(0, callback=lambda: ran.append("later"))
+    loop.call_at(callback=lambda: ran.append("at"), when=loop.time())
+    support.spin(loop, 5)
+    assert sorted(ran) == ["at", "later", "safe", "soon"]
+
+
+@pytest.mark.parametrize("name", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+def test_wrong_keywords_are_refused(loop, name):
+    required = (0, print) if name in ("call_later", "call_at") else (print,)
+    for arguments, keywords in [
+        (required, {"callback": print}),
+        (required, {"nothing": 1}),
+        (required[:-1], {}),
+        ((), {"context": None}),
+    ]:
+        with pytest.raises(TypeError):
+            getattr(loop, name)(*arguments, **keywords)
 
 
 class Callable:

@@ -73,6 +73,7 @@ TABLE = [
     has("asyncio.coroutines", "_iscoroutinefunction(callback)", since=(3, 14)),
     has("asyncio.events", "_get_running_loop()", "_set_running_loop(loop)"),
     has("asyncio.events", "Handle(callback, args, loop, context)"),
+    has("asyncio.events", "_ThreadSafeHandle(callback, args, loop, context)", since=(3, 14)),
     has("asyncio.events", "TimerHandle(when, callback, args, loop, context)"),
     has("asyncio.events.Handle", "_run()", "_cancelled"),
     has("asyncio.events.TimerHandle", "_scheduled"),

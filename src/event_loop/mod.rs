@@ -4,6 +4,7 @@
 //! is not listed here. State that both look at lives here: `_debug`, `_closed`, `_stopping`, `_thread_id` and
 //! `_task_factory` are data descriptors, so that the inherited code's reads and writes land in Rust.
 
+mod callback;
 pub(crate) mod core;
 pub(crate) mod handle;
 pub(crate) mod owned;
@@ -125,7 +126,7 @@ impl Loop {
         if self.thread.load(Ordering::Relaxed) != 0 {
             return Err(PyRuntimeError::new_err("This event loop is already running"));
         }
-        if !names::GET_RUNNING_LOOP.get(py)?.call0()?.is_none() {
+        if !names::EVENTS.get(py, intern!(py, "_get_running_loop"))?.call0()?.is_none() {
             return Err(PyRuntimeError::new_err("Cannot run the event loop while another loop is running"));
         }
         Ok(())
@@ -181,11 +182,12 @@ impl Loop {
         let finalizer = slf.getattr(intern!(py, "_asyncgen_finalizer_hook"))?;
         core.thread.store(object::thread_ident(), Ordering::Relaxed);
         names::SET_ASYNCGEN_HOOKS.get(py)?.call1((first_iteration, finalizer))?;
-        names::SET_RUNNING_LOOP.get(py)?.call1((slf,))?;
+        let set_running_loop = names::EVENTS.get(py, intern!(py, "_set_running_loop"))?;
+        set_running_loop.call1((slf,))?;
         let outcome = Self::run_turns(slf);
         core.is_stopping.store(false, Ordering::Relaxed);
         core.thread.store(0, Ordering::Relaxed);
-        let cleaned = names::SET_RUNNING_LOOP.get(py)?.call1((py.None(),)).map(drop);
+        let cleaned = set_running_loop.call1((py.None(),)).map(drop);
         let cleaned = cleaned.and(slf.call_method1(track, (false,)).map(drop));
         let hooks = hooks.cast_into::<PyTuple>()?;
         let cleaned = cleaned.and(names::SET_ASYNCGEN_HOOKS.get(py)?.call1(hooks).map(drop));

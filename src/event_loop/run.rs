@@ -4,8 +4,9 @@
 //! exception handler with asyncio's text (`Handle._run`).
 
 use super::Loop;
+use super::callback::{Call, format_callback};
 use super::core::{POOL, Scratch, error_context};
-use super::handle::{Call, Handle, TimerHandle, format_callback};
+use super::handle::{Handle, TimerHandle};
 use super::owned::Runnable;
 use super::source::{Event, Source};
 use crate::errors;

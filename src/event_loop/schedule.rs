@@ -3,7 +3,8 @@
 //! The rules and texts are `BaseEventLoop`'s. In debug mode the handles are asyncio's own, with source tracebacks.
 
 use super::Loop;
-use super::handle::{Call, Handle, TimerHandle};
+use super::callback::Call;
+use super::handle::{Handle, TimerHandle};
 use super::owned::{Runnable, Timer};
 use super::watch::{AnyHandle, Direction};
 use crate::errors;
@@ -106,13 +107,13 @@ fn private_add_writer<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>
 fn call_soon<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let core = slf.get();
-    let context = arguments.only_keyword("call_soon", intern!(py, "context"))?;
-    arguments.require("call_soon", &["callback"])?;
+    let mut room = Vec::new();
+    let (values, context) = arguments.bind("call_soon", &["callback"], intern!(py, "context"), &mut room)?;
     core.check_open()?;
-    let [callback, args @ ..] = arguments.positional() else { unreachable!("one argument was required") };
+    let (callback, args) = (&values[0], &values[1..]);
     if core.is_debug() {
         check_debug(slf, callback, "call_soon", true)?;
-        let handle = Loop::new_handle(slf, callback, args, context, &names::HANDLE)?;
+        let handle = Loop::new_handle(slf, callback, args, context, intern!(py, "Handle"))?;
         let object = handle.to_object(py).into_bound(py);
         core.make_ready(py, handle.into_runnable());
         return Ok(object);
@@ -126,14 +127,14 @@ fn call_soon<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyRe
 fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let core = slf.get();
-    let context = arguments.only_keyword("call_soon_threadsafe", intern!(py, "context"))?;
-    arguments.require("call_soon_threadsafe", &["callback"])?;
+    let mut room = Vec::new();
+    let (values, context) = arguments.bind("call_soon_threadsafe", &["callback"], intern!(py, "context"), &mut room)?;
     core.check_open()?;
-    let [callback, args @ ..] = arguments.positional() else { unreachable!("one argument was required") };
+    let (callback, args) = (&values[0], &values[1..]);
     if core.is_debug() {
         check_debug(slf, callback, "call_soon_threadsafe", false)?;
     }
-    let debug_class = if cfg!(Py_3_14) { &names::THREAD_SAFE_HANDLE } else { &names::HANDLE };
+    let debug_class = if cfg!(Py_3_14) { intern!(py, "_ThreadSafeHandle") } else { intern!(py, "Handle") };
     let handle = Loop::new_handle(slf, callback, args, context, debug_class)?;
     if let AnyHandle::Native(handle) = &handle {
         handle.get().make_threadsafe();
@@ -156,9 +157,9 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
 
 fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    let context = arguments.only_keyword("call_later", intern!(py, "context"))?;
-    arguments.require("call_later", &["delay", "callback"])?;
-    let [delay, callback, args @ ..] = arguments.positional() else { unreachable!("two arguments were required") };
+    let mut room = Vec::new();
+    let (values, context) = arguments.bind("call_later", &["delay", "callback"], intern!(py, "context"), &mut room)?;
+    let (delay, callback, args) = (&values[0], &values[1], &values[2..]);
     if delay.is_none() {
         return Err(PyTypeError::new_err("delay must not be None"));
     }
@@ -172,9 +173,10 @@ fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyR
 }
 
 fn call_at<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-    let context = arguments.only_keyword("call_at", intern!(slf.py(), "context"))?;
-    arguments.require("call_at", &["when", "callback"])?;
-    let [when, callback, args @ ..] = arguments.positional() else { unreachable!("two arguments were required") };
+    let mut room = Vec::new();
+    let names = ["when", "callback"];
+    let (values, context) = arguments.bind("call_at", &names, intern!(slf.py(), "context"), &mut room)?;
+    let (when, callback, args) = (&values[0], &values[1], &values[2..]);
     if when.is_none() {
         return Err(PyTypeError::new_err("when cannot be None"));
     }

@@ -41,7 +41,7 @@ fn create_task<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> Py
         return inherited(slf, &arguments);
     }
     core.check_open()?;
-    let task = names::TASK.get(py)?;
+    let task = &names::TASKS.get(py, intern!(py, "Task"))?;
     let this = slf.as_any().as_borrowed();
     let Some(keywords) = arguments.keywords() else {
         return call_keywords(py, task, &[*coroutine, this], Some(loop_keyword(py)?));
@@ -94,5 +94,10 @@ fn inherited<'py>(slf: &Bound<'py, Loop>, arguments: &Arguments<'_, 'py>) -> PyR
 
 pub(super) fn create_future<'py>(slf: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    call_keywords(py, names::FUTURE.get(py)?, &[slf.as_any().as_borrowed()], Some(loop_keyword(py)?))
+    call_keywords(
+        py,
+        &names::FUTURES.get(py, intern!(py, "Future"))?,
+        &[slf.as_any().as_borrowed()],
+        Some(loop_keyword(py)?),
+    )
 }

@@ -8,14 +8,15 @@ use super::handle::Handle;
 use super::owned::{Registered, Runnable};
 use crate::errors;
 use crate::py::method::Arguments;
-use crate::py::names::{self, Name};
+use crate::py::names;
 use crate::reactor::poller::{Poller, Token};
 use crate::reactor::readiness::Readiness;
 use mio::Interest;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
@@ -125,8 +126,14 @@ impl Loop {
         direction: Direction,
     ) -> PyResult<Bound<'py, PyAny>> {
         let function = if direction == Direction::Read { "add_reader" } else { "add_writer" };
-        arguments.require(function, &["fd", "callback"])?;
-        Self::check_no_transport(slf, &arguments.positional()[0])?;
+        let mut room = Vec::new();
+        let names = ["fd", "callback"];
+        let (values, context) = arguments.bind(function, &names, intern!(slf.py(), "context"), &mut room)?;
+        if context.is_some() {
+            let text = format!("{function}() got an unexpected keyword argument 'context'");
+            return Err(PyTypeError::new_err(text));
+        }
+        Self::check_no_transport(slf, &values[0])?;
         Self::watch(slf, arguments, direction)?;
         Ok(slf.py().None().into_bound(slf.py()))
     }
@@ -151,13 +158,14 @@ impl Loop {
         direction: Direction,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        arguments.require("_add_reader", &["fd", "callback"])?;
-        let context = arguments.only_keyword("_add_reader", intern!(py, "context"))?;
+        let mut room = Vec::new();
+        let names = ["fd", "callback"];
+        let (values, context) = arguments.bind("_add_reader", &names, intern!(py, "context"), &mut room)?;
         let core = slf.get();
         core.check_open()?;
-        let [fd, callback, args @ ..] = arguments.positional() else { unreachable!("two arguments were required") };
+        let (fd, callback, args) = (&values[0], &values[1], &values[2..]);
         let fd = descriptor(fd)?;
-        let handle = Self::new_handle(slf, callback, args, context, &names::HANDLE)?;
+        let handle = Self::new_handle(slf, callback, args, context, intern!(py, "Handle"))?;
         let object = handle.to_object(py).into_bound(py);
         let shared = core.shared(py)?;
         let outcome = core.owned.with(py, |owned| {
@@ -238,12 +246,13 @@ impl Loop {
         callback: &Borrowed<'_, 'py, PyAny>,
         args: &[Borrowed<'_, 'py, PyAny>],
         context: Option<Borrowed<'_, 'py, PyAny>>,
-        debug_class: &Name,
+        debug_class: &Bound<'py, PyString>,
     ) -> PyResult<AnyHandle> {
         let py = slf.py();
         if slf.get().is_debug() {
             let args = pyo3::types::PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?;
-            let handle = debug_class.get(py)?.call1((callback, args, slf, context.map(Borrowed::to_owned)))?;
+            let handle =
+                names::EVENTS.get(py, debug_class)?.call1((callback, args, slf, context.map(Borrowed::to_owned)))?;
             return Ok(AnyHandle::Foreign(handle.unbind()));
         }
         Self::native_handle(py, slf.get(), callback, args, context).map(AnyHandle::Native)

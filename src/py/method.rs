@@ -21,6 +21,9 @@ pub(crate) struct Arguments<'a, 'py> {
     keywords: Option<&'a Bound<'py, PyTuple>>,
 }
 
+/// Positional arguments, and the value of one keyword.
+pub(crate) type Bindings<'a, 'b, 'py> = (&'b [Borrowed<'a, 'py, PyAny>], Option<Borrowed<'a, 'py, PyAny>>);
+
 impl<'a, 'py> Arguments<'a, 'py> {
     #[inline]
     pub(crate) fn positional(&self) -> &'a [Borrowed<'a, 'py, PyAny>] {
@@ -39,7 +42,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
             ([], Some(keywords)) if keywords.len() == 1 && is_name(&keywords.get_borrowed_item(0)?, name) => {
                 Ok(self.values[0])
             }
-            ([], None) => Err(self.missing(function, &[name.to_str()?])),
+            ([], None) => Err(missing(function, &[name.to_str()?])),
             _ => Err(PyTypeError::new_err(format!(
                 "{function}() takes exactly one argument, '{name}' ({} given)",
                 self.values.len()
@@ -65,51 +68,88 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self.keywords
     }
 
-    /// The value of the only keyword that `function` takes; None if it is absent or None.
+    /// The arguments of `function(*names, *args, last=None)`: the positional ones, and the value of `last` unless None.
+    ///
+    /// `room` is for calls that give some of `names` by keyword: there the positional arguments are put together.
     #[inline]
-    pub(crate) fn only_keyword(
+    pub(crate) fn bind<'b>(
         &self,
         function: &str,
-        name: &Bound<'py, PyString>,
-    ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
-        let Some(keywords) = self.keywords else {
-            return Ok(None);
-        };
-        if keywords.len() == 1 && keywords.get_borrowed_item(0)?.is(name) {
-            return Ok(Some(self.values[self.positional]).filter(|value| !value.is_none()));
-        }
-        let mut found = None;
-        for (index, keyword) in keywords.iter_borrowed().enumerate() {
-            if !is_name(&keyword, name) {
-                return Err(PyTypeError::new_err(format!(
-                    "{function}() got an unexpected keyword argument '{}'",
-                    keyword.to_owned()
-                )));
+        names: &[&str],
+        last: &Bound<'py, PyString>,
+        room: &'b mut Vec<Borrowed<'a, 'py, PyAny>>,
+    ) -> PyResult<Bindings<'a, 'b, 'py>>
+    where
+        'a: 'b,
+    {
+        let value = match self.keywords {
+            None => None,
+            Some(keywords) if keywords.len() == 1 && keywords.get_borrowed_item(0)?.is(last) => {
+                Some(self.values[self.positional])
             }
-            found = Some(self.values[self.positional + index]);
+            Some(keywords) => {
+                let value = self.bind_keywords(function, names, last, keywords, room)?;
+                return Ok((room.as_slice(), value.filter(|value| !value.is_none())));
+            }
+        };
+        if self.positional < names.len() {
+            return Err(missing(function, &names[self.positional..]));
         }
-        Ok(found.filter(|value| !value.is_none()))
-    }
-
-    /// At least `names.len()` positional arguments, or Python's own TypeError.
-    #[inline]
-    pub(crate) fn require(&self, function: &str, names: &[&str]) -> PyResult<()> {
-        if self.positional >= names.len() { Ok(()) } else { Err(self.missing(function, names)) }
+        Ok((self.positional(), value.filter(|value| !value.is_none())))
     }
 
     #[cold]
-    fn missing(&self, function: &str, names: &[&str]) -> PyErr {
-        let missing: Vec<String> = names[self.positional..].iter().map(|name| format!("'{name}'")).collect();
-        let (plural, list) = match missing.as_slice() {
-            [one] => ("", one.clone()),
-            [first, second] => ("s", format!("{first} and {second}")),
-            many => ("s", many.join(", ")),
-        };
-        PyTypeError::new_err(format!(
-            "{function}() missing {} required positional argument{plural}: {list}",
-            missing.len()
-        ))
+    fn bind_keywords(
+        &self,
+        function: &str,
+        names: &[&str],
+        last: &Bound<'py, PyString>,
+        keywords: &Bound<'py, PyTuple>,
+        room: &mut Vec<Borrowed<'a, 'py, PyAny>>,
+    ) -> PyResult<Option<Borrowed<'a, 'py, PyAny>>> {
+        room.extend_from_slice(self.positional());
+        let mut given = vec![None; names.len()];
+        let mut value = None;
+        for (keyword, argument) in keywords.iter_borrowed().zip(&self.values[self.positional..]) {
+            if is_name(&keyword, last) {
+                value = Some(*argument);
+                continue;
+            }
+            let keyword = keyword.to_string();
+            match names.iter().position(|name| *name == keyword) {
+                Some(index) if index >= self.positional => given[index] = Some(*argument),
+                Some(_) => {
+                    let text = format!("{function}() got multiple values for argument '{keyword}'");
+                    return Err(PyTypeError::new_err(text));
+                }
+                None => {
+                    let text = format!("{function}() got an unexpected keyword argument '{keyword}'");
+                    return Err(PyTypeError::new_err(text));
+                }
+            }
+        }
+        let wanted = self.positional.min(names.len())..names.len();
+        let absent: Vec<&str> =
+            wanted.clone().filter(|index| given[*index].is_none()).map(|index| names[index]).collect();
+        if !absent.is_empty() {
+            return Err(missing(function, &absent));
+        }
+        room.extend(given[wanted].iter().flatten());
+        Ok(value)
     }
+}
+
+/// Python's TypeError for arguments that are not there.
+#[cold]
+fn missing(function: &str, names: &[&str]) -> PyErr {
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    let (plural, list) = match quoted.as_slice() {
+        [one] => ("", one.clone()),
+        [first, second] => ("s", format!("{first} and {second}")),
+        many => ("s", many.join(", ")),
+    };
+    let count = names.len();
+    PyTypeError::new_err(format!("{function}() missing {count} required positional argument{plural}: {list}"))
 }
 
 /// The body of a raw method of the class `T`.

@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 
 /// An attribute of a module, imported once.
 pub(crate) struct Name {
@@ -41,20 +42,36 @@ pub(crate) static BASE_CREATE_TASK: Name = Name::new("asyncio.base_events", "Bas
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
 pub(crate) static FORMAT_CALLBACK: Name = Name::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_format_handle");
-pub(crate) static FUTURE: Name = Name::new("asyncio", "Future");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
-pub(crate) static GET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_get_running_loop");
-pub(crate) static HANDLE: Name = Name::new("asyncio.events", "Handle");
 pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
 pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures", "_set_result_unless_cancelled");
-pub(crate) static SET_RUNNING_LOOP: Name = Name::new("asyncio.events", "_set_running_loop");
 pub(crate) static SOCKET: Name = Name::new("socket", "socket");
-pub(crate) static TASK: Name = Name::new("asyncio", "Task");
-/// From Python 3.14 on.
-pub(crate) static THREAD_SAFE_HANDLE: Name = Name::new("asyncio.events", "_ThreadSafeHandle");
 pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle");
 pub(crate) static TRANSPORT: Name = Name::new("asyncio.transports", "_FlowControlMixin");
 pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");
+
+/// A module of asyncio whose attributes are looked up at each use, as asyncio's own code does: programs replace them.
+pub(crate) struct Module {
+    name: &'static str,
+    object: PyOnceLock<Py<PyModule>>,
+}
+
+impl Module {
+    const fn new(name: &'static str) -> Self {
+        Self { name, object: PyOnceLock::new() }
+    }
+
+    /// What stands under the name now.
+    #[inline]
+    pub(crate) fn get<'py>(&self, py: Python<'py>, attribute: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let module = self.object.get_or_try_init(py, || py.import(self.name).map(Bound::unbind))?;
+        module.bind(py).getattr(attribute)
+    }
+}
+
+pub(crate) static EVENTS: Module = Module::new("asyncio.events");
+pub(crate) static FUTURES: Module = Module::new("asyncio.futures");
+pub(crate) static TASKS: Module = Module::new("asyncio.tasks");
 
 /// The logger under the name by which a module of asyncio knows it; looked up each time, as that module does.
 pub(crate) fn logger<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyAny>> {
