@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,14 +26,19 @@ class Script:
     loop_name: str
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def start(self, code: str, *options: str, **settings: Any) -> subprocess.Popen[str]:
-        """Start it with its standard streams as text pipes. `options` are Python's own."""
+    def start(
+        self, code: str, *options: str, before: Sequence[str] = (), **settings: Any
+    ) -> subprocess.Popen[str]:
+        """Start it with its standard streams as text pipes.
+
+        `options` are Python's own; `before` is a command that runs Python, as strace does.
+        """
         prelude = {
             "asyncio": "import asyncio\nnew_loop = asyncio.SelectorEventLoop\n",
             "mioloop": "import asyncio, mioloop\nnew_loop = mioloop.new_event_loop\n",
         }[self.loop_name]
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        command = [sys.executable, "-X", "faulthandler", *options, "-c"]
+        command = [*before, sys.executable, "-X", "faulthandler", *options, "-c"]
         process = subprocess.Popen(
             [*command, prelude + textwrap.dedent(code)], text=True, **pipes | settings
         )

@@ -1,0 +1,142 @@
+"""How many system calls the hot paths make: counted by `strace`, on mioloop alone.
+
+A server runs in a process of its own under strace. It marks the beginning and the end of what is
+counted by a call that nothing else makes: `access` of a path with a name of its own.
+"""
+
+import collections
+import re
+import shutil
+import socket
+import sys
+
+import pytest
+
+CONNECTIONS = 50
+ROUNDS = 40
+MESSAGES = CONNECTIONS * ROUNDS
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="strace is Linux's alone"),
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+]
+
+SERVER = """
+import os
+
+class Protocol(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        if data == b"mark":
+            os.access("/mioloop-mark", os.F_OK)
+            self.transport.write(b"mark")
+        else:
+            self.answer(data)
+    def answer(self, data):
+        {answer}
+
+async def main():
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Protocol, "127.0.0.1", 0)
+    # strace itself heeds no signals while it traces: the end of the input ends the server.
+    loop.add_reader(0, os._exit, 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.create_future()
+
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(main())
+"""
+
+
+class Client:
+    """A blocking client of many connections, on this side of strace."""
+
+    def __init__(self, address):
+        self.connections = [socket.create_connection(address) for _ in range(CONNECTIONS)]
+
+    def exchange(self, message, size):
+        """Send the message on every connection, then read an answer of that size from each."""
+        for connection in self.connections:
+            connection.sendall(message)
+        for connection in self.connections:
+            left = size
+            while left:
+                left -= len(connection.recv(left))
+
+    def mark(self):
+        """Have the server make the call that is looked for in the trace."""
+        self.connections[0].sendall(b"mark")
+        assert self.connections[0].recv(4) == b"mark"
+
+    def close(self):
+        for connection in self.connections:
+            connection.close()
+
+
+def calls_of(script, tmp_path, answer, message, size):
+    """The system calls of the server over MESSAGES exchanges, by name."""
+    log = tmp_path / "trace"
+    code = SERVER.replace("{answer}", answer)
+    strace = ["strace", "-f", "-qq", "-o", str(log)]
+    process = script.start(code, before=strace)
+    line = process.stdout.readline()
+    if not line and "ptrace" in (error := process.stderr.read()).lower():
+        pytest.skip(f"strace may not trace here: {error.strip()}")
+    client = Client(("127.0.0.1", int(line)))
+    for _ in range(3):
+        client.exchange(message, size)
+    client.mark()
+    for _ in range(ROUNDS):
+        client.exchange(message, size)
+    client.mark()
+    client.close()
+    process.stdin.close()
+    assert process.wait() == 0
+    names = re.findall(r"^\d+ +(\w+)\(([^\n]*)", log.read_text(), re.MULTILINE)
+    marks = [index for index, call in enumerate(names) if "/mioloop-mark" in call[1]]
+    assert len(marks) == 2
+    return collections.Counter(name for name, _ in names[marks[0] + 1 : marks[1]])
+
+
+def polls(calls):
+    """The calls that wait for events."""
+    return sum(calls[name] for name in ("epoll_wait", "epoll_pwait", "epoll_pwait2"))
+
+
+def test_echo(script, tmp_path, mioloop_only):
+    """One read and one write for each message, and no change of what is polled."""
+    calls = calls_of(script, tmp_path, "self.transport.write(data)", b"x" * 1024, 1024)
+    reads = sum(calls[name] for name in ("recvfrom", "read", "recvmsg", "readv"))
+    writes = sum(calls[name] for name in ("sendto", "write", "sendmsg", "writev"))
+    marks = 2
+    assert MESSAGES <= reads <= MESSAGES + marks
+    assert MESSAGES <= writes <= MESSAGES + marks
+    assert calls["epoll_ctl"] == 0
+    assert sum(calls.values()) - polls(calls) <= 2 * (MESSAGES + marks)
+    assert polls(calls) <= MESSAGES
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "self.transport.write(data[:512]); self.transport.write(data[512:])",
+        "[self.transport.write(data[i:i+128]) for i in range(0, 1024, 128)]",
+        "self.transport.writelines([data[:512], data[512:]])",
+    ],
+    ids=["two writes", "eight writes", "writelines"],
+)
+def test_writes_of_one_callback_are_one_call(script, tmp_path, mioloop_only, answer):
+    calls = calls_of(script, tmp_path, answer, b"x" * 1024, 1024)
+    writes = sum(calls[name] for name in ("sendto", "write", "sendmsg", "writev"))
+    assert MESSAGES <= writes <= MESSAGES + 2
+    assert calls["epoll_ctl"] == 0
+
+
+def test_small_answers_over_many_turns(script, tmp_path, mioloop_only):
+    """A write from a later callback is one call too."""
+    answer = "asyncio.get_running_loop().call_soon(self.transport.write, data)"
+    calls = calls_of(script, tmp_path, answer, b"x" * 1024, 1024)
+    writes = sum(calls[name] for name in ("sendto", "write", "sendmsg", "writev"))
+    assert MESSAGES <= writes <= MESSAGES + 2
+    assert calls["epoll_ctl"] == 0
