@@ -201,7 +201,8 @@ impl Loop {
     /// Waits for the next event or timer, detached from the interpreter.
     fn sleep(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
         let deadline = self.owned.with(py, |owned| {
-            // Cancelled timers at the top would wake the loop for nothing.
+            // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
+            turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));
             owned.take_due(py, 0, &mut turns.dead);
             owned.trim_pools(turns);
             owned.timers.wake_up(TIMER_WINDOW)
@@ -275,10 +276,37 @@ impl Loop {
         drop(rest);
     }
 
-    /// A cancelled timer waits in the heap; when they are many they are taken out.
-    pub(crate) fn timer_cancelled(&self, py: Python<'_>) {
-        if !self.owned.with(py, |owned| owned.timers.note_cancelled()) {
-            return;
+    /// One of our timers was cancelled: often the newest, which leaves the heap at once.
+    #[inline]
+    pub(crate) fn timer_cancelled(&self, py: Python<'_>, timer: &Py<TimerHandle>) {
+        let must_prune = self.owned.with(py, |owned| {
+            match owned.timers.pop_last_if(|last| matches!(last, Timer::Native(last) if last.is(timer))) {
+                // The caller has a reference still: when the next timer is made, it will not.
+                Some(Timer::Native(timer)) => {
+                    owned.cancelled_timers.push(timer);
+                    owned.cancelled_timers.len() > POOL
+                }
+                Some(Timer::Foreign(_)) | None => owned.timers.note_cancelled(),
+            }
+        });
+        if must_prune {
+            self.prune_timers(py);
+        }
+    }
+
+    /// One of asyncio's own timers was cancelled.
+    pub(crate) fn foreign_timer_cancelled(&self, py: Python<'_>) {
+        if self.owned.with(py, |owned| owned.timers.note_cancelled()) {
+            self.prune_timers(py);
+        }
+    }
+
+    /// Takes out what is cancelled.
+    #[cold]
+    fn prune_timers(&self, py: Python<'_>) {
+        let cancelled = self.owned.with(py, |owned| std::mem::take(&mut owned.cancelled_timers));
+        for timer in cancelled {
+            self.recycle_timer(py, timer);
         }
         // asyncio's own handles are asked by attribute: outside the cell.
         let mut timers = self.owned.with(py, |owned| std::mem::take(&mut owned.timers));

@@ -175,7 +175,9 @@ impl TimerHandle {
 
     /// Drops what a cancelled timer still holds: its context.
     pub(crate) fn empty(&self, py: Python<'_>) {
-        drop(self.callback.0.with(py, |callback| callback.context.take()));
+        if let Some(context) = self.callback.0.with(py, |callback| callback.context.take()) {
+            context.drop_ref(py);
+        }
     }
 
     #[inline]
@@ -305,7 +307,7 @@ fn cancel_timer<'py>(slf: &Bound<'py, TimerHandle>, arguments: Arguments<'_, 'py
     arguments.require_none("cancel")?;
     let timer = slf.get();
     if timer.callback.cancel(slf.py()) {
-        timer.owner.get().timer_cancelled(slf.py());
+        timer.owner.get().timer_cancelled(slf.py(), slf.as_unbound());
     }
     Ok(slf.py().None().into_bound(slf.py()))
 }

@@ -289,7 +289,7 @@ impl Loop {
     /// Called by asyncio's own TimerHandle.cancel.
     fn _timer_handle_cancelled(&self, py: Python<'_>, handle: &Bound<'_, PyAny>) -> PyResult<()> {
         if handle.getattr(intern!(py, "_scheduled"))?.is_truthy()? {
-            self.timer_cancelled(py);
+            self.foreign_timer_cancelled(py);
         }
         Ok(())
     }

@@ -54,12 +54,23 @@ pub(crate) struct Owned {
     /// Handles to be used again; they hold nothing.
     pub(crate) pool: Vec<Py<Handle>>,
     pub(crate) timer_pool: Vec<Py<TimerHandle>>,
+    /// Cancelled timers that were in their caller's hands when they left the heap.
+    pub(crate) cancelled_timers: Vec<Py<TimerHandle>>,
     /// When the pools were trimmed (nanoseconds).
     pub(super) trimmed: u64,
     pub(super) pace: Pace,
 }
 
 impl Owned {
+    /// A timer to be used again, and whether it is empty already.
+    #[inline]
+    pub(super) fn spare_timer(&mut self) -> Option<(Py<TimerHandle>, bool)> {
+        match self.cancelled_timers.pop() {
+            Some(timer) => Some((timer, false)),
+            None => self.timer_pool.pop().map(|timer| (timer, true)),
+        }
+    }
+
     /// Gives a source its token and remembers its descriptor.
     pub(crate) fn insert(&mut self, fd: RawFd, source: Registered) -> Token {
         let token = Token(self.sources.insert(source).data().as_ffi());
@@ -148,7 +159,7 @@ impl Owned {
             }
         }
         // The pool's handles hold nothing; its timers hold the loop.
-        self.timer_pool.iter().try_for_each(|timer| visit.call(timer))?;
+        self.timer_pool.iter().chain(&self.cancelled_timers).try_for_each(|timer| visit.call(timer))?;
         self.unflushed.iter().try_for_each(|source| source.traverse(visit))
     }
 }

@@ -5,13 +5,13 @@
 use super::Loop;
 use super::callback::Call;
 use super::handle::{Handle, TimerHandle};
-use super::owned::{Runnable, Timer};
+use super::owned::{Owned, Runnable, Timer};
 use super::watch::{AnyHandle, Direction};
 use crate::errors;
 use crate::py::call::Args;
 use crate::py::context;
 use crate::py::method::{Arguments, Body, Method};
-use crate::py::names;
+use crate::py::{names, object};
 use crate::sys::clock;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -205,7 +205,7 @@ fn schedule<'py>(
         return Ok(timer);
     }
     let call = new_call(py, callback, args, context)?;
-    let timer = match core.owned.with(py, |owned| owned.timer_pool.pop()) {
+    let timer = match spare_timer(py, core) {
         Some(timer) => {
             timer.get().renew(py, call, when);
             timer
@@ -215,6 +215,22 @@ fn schedule<'py>(
     let waiting = Timer::Native(timer.clone_ref(py));
     core.owned.with(py, |owned| owned.timers.insert(deadline, waiting));
     Ok(timer.into_bound(py).into_any())
+}
+
+/// A timer that nobody knows any more, emptied.
+#[inline]
+fn spare_timer(py: Python<'_>, core: &Loop) -> Option<Py<TimerHandle>> {
+    let (timer, is_empty) = core.owned.with(py, Owned::spare_timer)?;
+    if is_empty {
+        return Some(timer);
+    }
+    if !object::is_unshared(py, &timer) {
+        // Its caller has kept it.
+        timer.drop_ref(py);
+        return None;
+    }
+    timer.get().empty(py);
+    Some(timer)
 }
 
 /// Nanoseconds of a time in seconds, rounded up: a timer is never early. Times before the clock's start are due, times

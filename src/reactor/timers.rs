@@ -1,22 +1,27 @@
-//! Deadlines, in order: a binary heap of (nanoseconds, sequence, entry).
+//! Deadlines, in order: a heap of (nanoseconds, sequence, entry) with four children to a node.
 //!
 //! Owns the entries until they are due. Rules:
 //!
 //! 1. Entries with equal deadlines come out in the order in which they went in.
 //! 2. A cancelled entry stays until it reaches the top or until cancelled ones make up half of the heap
-//!    ([`Timers::note_cancelled`] tells when to prune). That makes cancelling cheap and bounds the memory.
+//!    ([`Timers::note_cancelled`] tells when to prune). That makes cancelling cheap and bounds the memory. Only the
+//!    entry at the end of the list leaves at once ([`Timers::pop_last_if`]): nearly always it is the newest, and a
+//!    time-out that did not happen is cancelled soon after it was made.
 //! 3. No entry is dropped in here, since dropping one may run foreign code: it is handed back.
-
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+//!
+//! The standard library's heap has two children to a node and keeps its list to itself. Four halve the levels, which
+//! are cache misses in a large heap.
 
 /// Below so many cancelled entries, pruning costs more than it frees.
 const PRUNE_AT_LEAST: usize = 64;
+/// Children of a node.
+const ARITY: usize = 4;
 
 /// A heap of entries by deadline.
 #[derive(Debug)]
 pub(crate) struct Timers<T> {
-    heap: BinaryHeap<Entry<T>>,
+    /// No entry is before its parent: that of `heap[i]` is `heap[(i - 1) / ARITY]`.
+    heap: Vec<Entry<T>>,
     sequence: u64,
     /// How many entries in the heap are cancelled.
     cancelled: usize,
@@ -30,6 +35,13 @@ struct Entry<T> {
     value: T,
 }
 
+impl<T> Entry<T> {
+    #[inline]
+    fn is_before(&self, other: &Self) -> bool {
+        (self.deadline, self.sequence) < (other.deadline, other.sequence)
+    }
+}
+
 impl<T> Default for Timers<T> {
     fn default() -> Self {
         Self::new()
@@ -38,33 +50,47 @@ impl<T> Default for Timers<T> {
 
 impl<T> Timers<T> {
     pub(crate) const fn new() -> Self {
-        Self { heap: BinaryHeap::new(), sequence: 0, cancelled: 0 }
+        Self { heap: Vec::new(), sequence: 0, cancelled: 0 }
     }
 
     /// Adds an entry that is due at `deadline` (nanoseconds).
     pub(crate) fn insert(&mut self, deadline: u64, value: T) {
         self.sequence += 1;
         self.heap.push(Entry { deadline, sequence: self.sequence, value });
+        self.rise(self.heap.len() - 1);
     }
 
     /// The earliest entry and its deadline.
+    #[inline]
     pub(crate) fn first(&self) -> Option<(u64, &T)> {
-        self.heap.peek().map(|entry| (entry.deadline, &entry.value))
+        self.heap.first().map(|entry| (entry.deadline, &entry.value))
     }
 
     /// When to wake for the earliest entry (nanoseconds): at its deadline, but where others follow within `window`,
     /// once for all of them.
     pub(crate) fn wake_up(&self, window: u64) -> Option<u64> {
-        let entries = self.heap.as_slice();
-        let first = entries.first()?.deadline;
-        // The second-earliest entry is one of the two below the top.
-        let is_dense = entries.iter().skip(1).take(2).any(|entry| entry.deadline <= first.saturating_add(window));
-        Some(if is_dense { first.saturating_add(window) } else { first })
+        let first = self.heap.first()?.deadline;
+        let latest = first.saturating_add(window);
+        // The second-earliest entry is one of those below the top.
+        let is_dense = self.heap.iter().skip(1).take(ARITY).any(|entry| entry.deadline <= latest);
+        Some(if is_dense { latest } else { first })
     }
 
     /// Takes the earliest entry out, due or not.
     pub(crate) fn pop(&mut self) -> Option<T> {
-        self.heap.pop().map(|entry| entry.value)
+        if self.heap.is_empty() {
+            return None;
+        }
+        let first = self.heap.swap_remove(0);
+        self.sink(0);
+        Some(first.value)
+    }
+
+    /// Takes out the entry at the end of the list, if it is the one that is meant.
+    pub(crate) fn pop_last_if(&mut self, is_meant: impl FnOnce(&T) -> bool) -> Option<T> {
+        let is_last = is_meant(&self.heap.last()?.value);
+        // The last entry has no children: the rest is a heap without it.
+        if is_last { self.heap.pop().map(|entry| entry.value) } else { None }
     }
 
     /// Counts one more cancelled entry; true: it is time to [`Self::prune`].
@@ -80,25 +106,29 @@ impl<T> Timers<T> {
 
     /// Takes all cancelled entries out.
     pub(crate) fn prune(&mut self, mut is_cancelled: impl FnMut(&T) -> bool) -> Vec<T> {
-        let mut entries = std::mem::take(&mut self.heap).into_vec();
         let mut pruned = Vec::with_capacity(self.cancelled);
         let mut at = 0;
-        while at < entries.len() {
-            if is_cancelled(&entries[at].value) {
-                pruned.push(entries.swap_remove(at).value);
+        while at < self.heap.len() {
+            if is_cancelled(&self.heap[at].value) {
+                pruned.push(self.heap.swap_remove(at).value);
             } else {
                 at += 1;
             }
         }
-        self.heap = BinaryHeap::from(entries);
         self.cancelled = 0;
+        // Bottom up, from the last node that has children.
+        for parent in (0..self.heap.len().div_ceil(ARITY)).rev() {
+            self.sink(parent);
+        }
         pruned
     }
 
     /// Adds what was inserted elsewhere meanwhile.
     pub(crate) fn merge(&mut self, mut added: Self) {
-        while let Some(entry) = added.heap.pop() {
-            self.insert(entry.deadline, entry.value);
+        while let Some(deadline) = added.first().map(|(deadline, _)| deadline) {
+            if let Some(value) = added.pop() {
+                self.insert(deadline, value);
+            }
         }
         self.cancelled += added.cancelled;
     }
@@ -106,28 +136,38 @@ impl<T> Timers<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.heap.iter().map(|entry| &entry.value)
     }
-}
 
-// The heap gives its greatest entry first: the order is turned round.
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.deadline, other.sequence).cmp(&(self.deadline, self.sequence))
+    /// Moves an entry up to its place.
+    #[inline]
+    fn rise(&mut self, mut at: usize) {
+        while at > 0 {
+            let parent = (at - 1) / ARITY;
+            if !self.heap[at].is_before(&self.heap[parent]) {
+                return;
+            }
+            self.heap.swap(at, parent);
+            at = parent;
+        }
+    }
+
+    /// Moves an entry down to its place.
+    #[inline]
+    fn sink(&mut self, mut at: usize) {
+        loop {
+            let first = at * ARITY + 1;
+            let children = first..(first + ARITY).min(self.heap.len());
+            let earliest =
+                children.reduce(|one, other| if self.heap[other].is_before(&self.heap[one]) { other } else { one });
+            match earliest {
+                Some(child) if self.heap[child].is_before(&self.heap[at]) => {
+                    self.heap.swap(at, child);
+                    at = child;
+                }
+                Some(_) | None => return,
+            }
+        }
     }
 }
-
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> PartialEq for Entry<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<T> Eq for Entry<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -148,6 +188,18 @@ mod tests {
         assert_eq!(timers.wake_up(10), Some(100));
         timers.insert(110, 2);
         assert_eq!(timers.wake_up(10), Some(110));
+    }
+
+    #[test]
+    fn the_last_entry_leaves_at_once_and_no_other_does() {
+        let mut timers = Timers::new();
+        assert_eq!(timers.pop_last_if(|_| true), None);
+        for value in 0..10 {
+            timers.insert(100 + value as u64, value);
+        }
+        assert_eq!(timers.pop_last_if(|value| *value == 3), None);
+        assert_eq!(timers.pop_last_if(|value| *value == 9), Some(9));
+        assert_eq!(drain(&mut timers), (0..9).collect::<Vec<_>>());
     }
 
     proptest! {
