@@ -102,6 +102,17 @@ impl Loop {
         })
     }
 
+    /// Whether the owner sleeps, or is about to; whoever is told so must wake it, and nobody else is told.
+    #[inline]
+    fn is_parked(&self, py: Python<'_>) -> bool {
+        self.shared.with(py, |shared| shared.as_ref().is_some_and(|shared| shared.inbox.unpark_attached()))
+    }
+
+    fn wake(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(shared) = self.shared_or_closed(py) else { return Ok(()) };
+        shared.poller.wake().map_err(|error| errors::os_error(py, &error))
+    }
+
     /// Queues something for the next turn, from any thread that is attached.
     #[inline]
     pub(crate) fn make_ready(&self, py: Python<'_>, runnable: Runnable) {
@@ -280,10 +291,7 @@ impl Loop {
 
     /// Wakes the loop, from any thread.
     fn _write_to_self(&self, py: Python<'_>) -> PyResult<()> {
-        let Some(shared) = self.shared_or_closed(py) else {
-            return Ok(());
-        };
-        shared.poller.wake().map_err(|error| errors::os_error(py, &error))
+        self.wake(py)
     }
 
     /// Called by asyncio's own TimerHandle.cancel.

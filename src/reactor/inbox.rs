@@ -45,6 +45,13 @@ impl<T> Inbox<T> {
     #[must_use]
     pub(crate) fn must_wake(&self) -> bool {
         fence(Ordering::SeqCst);
+        self.unpark_attached()
+    }
+
+    /// As [`Self::must_wake`], for callers whom a lock has put in order with the owner's announcement: a GIL.
+    #[must_use]
+    #[inline]
+    pub(crate) fn unpark_attached(&self) -> bool {
         self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::SeqCst)
     }
 
