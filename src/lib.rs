@@ -11,7 +11,7 @@
 //! | 3 | `event_loop` | the loop itself: one turn, handles, watched descriptors |
 //! | 4 | `transport` | streams and listeners |
 //!
-//! The Python class `mioloop.Loop` derives from [`event_loop::Loop`] and `asyncio.BaseEventLoop`, in this order.
+//! The Python class `mioloop.Loop` derives from `event_loop::Loop` and `asyncio.BaseEventLoop`, in this order.
 
 mod errors;
 mod event_loop;
