@@ -393,6 +393,15 @@ def test_in_a_thread(new_loop):
     assert results == [5]
 
 
+def test_the_main_task_can_be_told(loop):
+    """anyio finds it by the callback that `run_until_complete` gives it."""
+
+    async def main():
+        return repr(asyncio.current_task())
+
+    assert "_run_until_complete_cb()" in loop.run_until_complete(main())
+
+
 def test_set_event_loop(loop):
     """A loop that is only set, not running, serves `get_event_loop` of old programs."""
     asyncio.set_event_loop(loop)

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
+import socket
 import sys
 import threading
 import time
@@ -303,6 +304,61 @@ async def test_the_right_call_from_the_wrong_thread_in_debug_mode(loop):
     thread.start()
     await finished
     thread.join()
+
+
+async def test_the_wrong_thread_breaks_nothing(loop):
+    """Outside debug mode nothing is checked; it may be refused, and must not crash or hang."""
+    ours, theirs = support.socket_pair("unix")
+    async with support.transport_and_socket(support.Recorder()) as (transport, _):
+        calls = [
+            *(functools.partial(call, loop) for call in CALLS.values()),
+            lambda: loop.add_reader(ours, int),
+            lambda: loop.remove_reader(ours),
+            lambda: loop.call_later(1000, int).cancel(),
+            lambda: transport.write(b"x"),
+            lambda: transport.get_write_buffer_size(),
+            lambda: transport.is_closing(),
+            lambda: transport.pause_reading(),
+            lambda: transport.resume_reading(),
+            lambda: loop.create_future(),
+            lambda: loop.time(),
+            lambda: repr(loop) + repr(transport),
+        ]
+
+        def disturb():
+            return {support.outcome(call)[0] for _ in range(300) for call in calls}
+
+        disturbing = asyncio.ensure_future(asyncio.to_thread(disturb))
+        while not disturbing.done():
+            await support.turns()
+        assert await disturbing <= {None, RuntimeError}
+    loop.remove_reader(ours)
+    ours.close()
+    theirs.close()
+    await asyncio.sleep(0.001)
+
+
+async def test_connections_need_no_threads(loop):
+    """Nor do listeners and watched descriptors."""
+    pairs = [support.socket_pair("unix") for _ in range(20)]
+    server = await loop.create_server(support.Echo, "127.0.0.1", 0)
+    async with support.serving(server):
+        before = support.thread_ids()
+        protocols = [support.Recorder() for _ in pairs]
+        for protocol, (ours, _) in zip(protocols, pairs, strict=True):
+            loop.add_reader(ours, int)
+            sock = socket.create_connection(server.sockets[0].getsockname())
+            transport, _ = await loop.create_connection(lambda p=protocol: p, sock=sock)
+            transport.write(b"hello")
+        for protocol in protocols:
+            await protocol.wait_bytes(5)
+        assert support.thread_ids() == before
+        for protocol, (ours, theirs) in zip(protocols, pairs, strict=True):
+            protocol.transport.close()
+            await protocol.wait_event("lost")
+            loop.remove_reader(ours)
+            ours.close()
+            theirs.close()
 
 
 # Several loops ---------------------------------------------------------------------------------

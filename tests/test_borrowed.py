@@ -1,0 +1,251 @@
+"""What asyncio lends the loop: subprocesses, pipes, datagrams and socket calls, briefly.
+
+The whole of each is the business of the conformance suite; here is what every program needs, and
+what users have reported of other loops.
+"""
+
+import asyncio
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+import support
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture
+def processes(loop):
+    """The loop, able to start processes: before Python 3.14 a child watcher must know the loop."""
+    asyncio.set_event_loop(loop)
+    yield loop
+    asyncio.set_event_loop(None)
+
+
+# Subprocesses ------------------------------------------------------------------------------------
+
+
+async def test_a_command(loop, processes):
+    code = "import sys; print(sys.stdin.read().upper()); sys.exit(3)"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate(b"hello")
+    assert output == b"HELLO\n"
+    assert process.returncode == 3
+
+
+async def test_a_shell(loop, processes):
+    process = await asyncio.create_subprocess_shell("echo $0; exit 2", stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert output.strip()
+    assert process.returncode == 2
+
+
+async def run_many():
+    """Run processes at once; each gives its own exit code."""
+
+    async def run(number):
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", f"exit {number}")
+        return await process.wait()
+
+    return await asyncio.gather(*(run(number) for number in range(20)))
+
+
+async def test_many_processes(loop, processes):
+    assert await run_many() == list(range(20))
+
+
+async def test_much_through_a_process(loop, processes):
+    data = support.payload(2_000_000)
+    process = await asyncio.create_subprocess_exec(
+        "/bin/cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    output, _ = await process.communicate(data)
+    assert output == data
+
+
+async def test_signals_to_a_process(loop, processes):
+    process = await asyncio.create_subprocess_exec("/bin/sleep", "60")
+    process.send_signal(signal.SIGTERM)
+    assert await process.wait() == -signal.SIGTERM
+
+
+async def test_talking_to_a_process_that_has_ended(loop, processes):
+    """Writing to it fails silently: `communicate` gives what there is."""
+    process = await asyncio.create_subprocess_exec(
+        "/bin/true", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    await process.wait()
+    assert await process.communicate(b"x" * 100_000) == (b"", None)
+
+
+async def test_a_program_that_is_not_there(loop, processes):
+    with pytest.raises(FileNotFoundError) as caught:
+        await asyncio.create_subprocess_exec("/no/such/program")
+    assert caught.value.filename == "/no/such/program"
+
+
+async def test_two_loops_start_processes_at_once(loop, processes, new_loop):
+    """Elsewhere this has failed for racing with another loop."""
+
+    def body():
+        other = new_loop()
+        try:
+            return other.run_until_complete(run_many())
+        finally:
+            other.close()
+
+    found = await asyncio.gather(run_many(), *(asyncio.to_thread(body) for _ in range(3)))
+    assert found == [list(range(20))] * 4
+
+
+# Pipes -------------------------------------------------------------------------------------------
+
+
+async def test_pipes(loop):
+    reading, writing = os.pipe()
+    received, sent = support.Recorder(), support.Recorder()
+    await loop.connect_read_pipe(lambda: received, os.fdopen(reading, "rb", 0))
+    transport, _ = await loop.connect_write_pipe(lambda: sent, os.fdopen(writing, "wb", 0))
+    data = support.payload(500_000)
+    transport.write(data)
+    assert await received.wait_bytes(len(data)) == data
+    transport.close()
+    await received.wait_event("lost")
+    await sent.wait_event("lost")
+    assert received.events == ["made", "data", "eof", "lost"]
+
+
+async def test_one_terminal_as_both_pipes(loop):
+    """Line editors and consoles read and write one descriptor."""
+    controlling, slave = pty.openpty()
+    received, sent = support.Recorder(), support.Recorder()
+    console = os.fdopen(slave, "rb+", 0)
+    reader, _ = await loop.connect_read_pipe(lambda: received, console)
+    writer, _ = await loop.connect_write_pipe(lambda: sent, console)
+    os.write(controlling, b"typed\n")
+    await received.wait_bytes(6)
+    writer.write(b"printed")
+    shown = b""
+    while not shown.endswith(b"printed"):
+        shown += os.read(controlling, 100)
+    os.write(controlling, b"more\n")
+    assert await received.wait_bytes(11) == b"typed\nmore\n"
+    reader.close()
+    await received.wait_event("lost")
+    writer.abort()
+    await sent.wait_event("lost")
+    os.close(controlling)
+
+
+# Datagrams ---------------------------------------------------------------------------------------
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """Keeps what it receives."""
+
+    def __init__(self, loop):
+        self.received = asyncio.Queue()
+        self.errors = asyncio.Queue()
+        self.lost = loop.create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, address):
+        self.received.put_nowait((data, address))
+
+    def error_received(self, error):
+        self.errors.put_nowait(error)
+
+    def connection_lost(self, error):
+        self.lost.set_result(error)
+
+
+async def test_datagrams(loop):
+    one, first = await loop.create_datagram_endpoint(lambda: Datagrams(loop), local_addr=(HOST, 0))
+    address = one.get_extra_info("sockname")
+    other, second = await loop.create_datagram_endpoint(
+        lambda: Datagrams(loop), remote_addr=address
+    )
+    for data in (b"datagram", b"x" * 60_000):
+        other.sendto(data)
+        got, sender = await first.received.get()
+        assert got == data
+        one.sendto(got, sender)
+        assert await second.received.get() == (data, address)
+    one.close()
+    other.close()
+    assert await first.lost is None
+    assert await second.lost is None
+
+
+async def test_empty_datagrams(loop):
+    """They are delivered; elsewhere they have been dropped."""
+    transport, protocol = await loop.create_datagram_endpoint(
+        lambda: Datagrams(loop), local_addr=(HOST, 0)
+    )
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"", transport.get_extra_info("sockname"))
+        sock.sendto(b"next", transport.get_extra_info("sockname"))
+        assert (await protocol.received.get())[0] == b""
+        assert (await protocol.received.get())[0] == b"next"
+    transport.close()
+    await protocol.lost
+
+
+async def test_errors_of_datagrams(loop):
+    """Nobody there: told to the protocol, and the transport goes on."""
+    with socket.socket(type=socket.SOCK_DGRAM) as free:
+        free.bind((HOST, 0))
+        address = free.getsockname()
+    transport, protocol = await loop.create_datagram_endpoint(
+        lambda: Datagrams(loop), remote_addr=address
+    )
+    transport.sendto(b"anyone?")
+    assert isinstance(await protocol.errors.get(), ConnectionRefusedError)
+    assert not transport.is_closing()
+    transport.close()
+    await protocol.lost
+
+
+# Socket calls ------------------------------------------------------------------------------------
+
+
+async def test_socket_calls(loop, kind):
+    ours, theirs = support.socket_pair(kind)
+    data = support.payload(1_000_000)
+    with ours, theirs:
+        sending = asyncio.ensure_future(loop.sock_sendall(ours, data))
+        assert await support.read_exactly(theirs, len(data)) == data
+        await sending
+        buffer = bytearray(10)
+        theirs.send(b"hello")
+        assert await loop.sock_recv_into(ours, buffer) == 5
+        assert buffer[:5] == b"hello"
+
+
+async def test_accepting_and_connecting_sockets(loop):
+    with socket.create_server((HOST, 0)) as listener, socket.socket() as client:
+        listener.setblocking(False)
+        client.setblocking(False)
+        accepting = asyncio.ensure_future(loop.sock_accept(listener))
+        await loop.sock_connect(client, listener.getsockname())
+        accepted, address = await accepting
+        assert address == client.getsockname()
+        accepted.close()
+
+
+async def test_names(loop):
+    found = await loop.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+    assert found == socket.getaddrinfo("localhost", 80, type=socket.SOCK_STREAM)
+    assert await loop.getnameinfo((HOST, 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV) == (
+        HOST,
+        "80",
+    )
