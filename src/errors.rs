@@ -34,3 +34,12 @@ pub(crate) fn path<'py>(py: Python<'py>, path: &[u8]) -> PyResult<Bound<'py, PyA
     use std::os::unix::ffi::OsStrExt;
     Ok(std::ffi::OsStr::from_bytes(path).into_pyobject(py)?.into_any())
 }
+
+/// The exception object of an error, with its traceback: before Python 3.12 the two are apart until they are joined.
+pub(crate) fn exception<'py>(py: Python<'py>, error: &PyErr) -> PyResult<Bound<'py, PyAny>> {
+    let exception = error.value(py).clone().into_any();
+    if cfg!(not(Py_3_12)) {
+        exception.setattr(pyo3::intern!(py, "__traceback__"), error.traceback(py))?;
+    }
+    Ok(exception)
+}

@@ -332,7 +332,7 @@ fn interrupted(py: Python<'_>, error: &io::Error) -> PyResult<()> {
 pub(crate) fn error_context<'py>(py: Python<'py>, message: &str, error: &PyErr) -> PyResult<Bound<'py, PyDict>> {
     let context = PyDict::new(py);
     context.set_item("message", message)?;
-    context.set_item("exception", error.value(py))?;
+    context.set_item("exception", errors::exception(py, error)?)?;
     Ok(context)
 }
 

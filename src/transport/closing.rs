@@ -7,6 +7,7 @@
 //! ```
 
 use super::stream::{Stream, detach};
+use crate::errors;
 use crate::event_loop::core::error_context;
 use crate::event_loop::owned::Runnable;
 use crate::event_loop::run::{Run, is_exit};
@@ -40,7 +41,7 @@ impl Stream {
         if error.is_instance_of::<PyOSError>(py) {
             if slf.get().core.get().is_debug() {
                 let keywords = PyDict::new(py);
-                keywords.set_item("exc_info", error.value(py))?;
+                keywords.set_item("exc_info", errors::exception(py, error)?)?;
                 let logger = names::logger(py, "asyncio.selector_events")?;
                 logger.call_method(intern!(py, "debug"), ("%r: %s", slf, message), Some(&keywords))?;
             }
@@ -48,7 +49,7 @@ impl Stream {
             Self::report(slf, &error_context(py, message, error)?)?;
         }
         slf.get().state.with(py, |state| state.outbox.clear());
-        Self::force_close(slf, Some(error.value(py).clone().into_any().unbind()))
+        Self::force_close(slf, Some(errors::exception(py, error)?.unbind()))
     }
 
     /// `_SelectorTransport.close`
