@@ -75,7 +75,7 @@ TABLE = [
     has("asyncio.events", "Handle(callback, args, loop, context)"),
     has("asyncio.events", "_ThreadSafeHandle(callback, args, loop, context)", since=(3, 14)),
     has("asyncio.events", "TimerHandle(when, callback, args, loop, context)"),
-    has("asyncio.events.Handle", "_run()", "_cancelled"),
+    has("asyncio.events.Handle", "_run()", "_cancelled", "_source_traceback"),
     has("asyncio.events.TimerHandle", "_scheduled"),
     has("asyncio.format_helpers", "_format_callback_source(function, args)"),
     has("asyncio.futures", "_set_result_unless_cancelled(waiter, result)"),

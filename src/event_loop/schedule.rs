@@ -136,8 +136,16 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
     }
     let debug_class = if cfg!(Py_3_14) { intern!(py, "_ThreadSafeHandle") } else { intern!(py, "Handle") };
     let handle = Loop::new_handle(slf, callback, args, context, debug_class)?;
-    if let AnyHandle::Native(handle) = &handle {
-        handle.get().make_threadsafe();
+    match &handle {
+        AnyHandle::Native(handle) => handle.get().make_threadsafe(),
+        // The constructor of the subclass is no source of the user's; `call_soon_threadsafe` of asyncio drops it too.
+        AnyHandle::Foreign(handle) if cfg!(Py_3_14) => {
+            let traceback = handle.bind(py).getattr(intern!(py, "_source_traceback"))?;
+            if traceback.is_truthy()? {
+                traceback.del_item(-1)?;
+            }
+        }
+        AnyHandle::Foreign(_) => {}
     }
     let object = handle.to_object(py).into_bound(py);
     let runnable = handle.into_runnable();
