@@ -91,6 +91,7 @@ async def test_a_program_that_is_not_there(loop, processes):
     assert caught.value.filename == "/no/such/program"
 
 
+@pytest.mark.filterwarnings("ignore:.*child_watcher:DeprecationWarning")
 async def test_two_loops_start_processes_at_once(loop, processes, new_loop):
     """Elsewhere this has failed for racing with another loop."""
 

