@@ -111,7 +111,8 @@ async def test_delays_of_other_number_types(loop):
     integer = int(loop.time()) - 1
     assert loop.call_at(integer, ran.append, "int").when() == integer
     await asyncio.sleep(0.002)
-    assert ran == ["int", 0, Fraction(1, 1000)]
+    assert ran[0] == "int"
+    assert {0, Fraction(1, 1000)} <= set(ran[1:])
 
 
 async def test_delays_without_end(loop):
