@@ -108,7 +108,7 @@ fn call_soon<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyRe
     let py = slf.py();
     let core = slf.get();
     let mut room = Vec::new();
-    let (values, context) = arguments.bind("call_soon", &["callback"], intern!(py, "context"), &mut room)?;
+    let (values, context) = arguments.bind(py, "call_soon", &["callback"], &mut room)?;
     core.check_open()?;
     let (callback, args) = (&values[0], &values[1..]);
     if core.is_debug() {
@@ -128,7 +128,7 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
     let py = slf.py();
     let core = slf.get();
     let mut room = Vec::new();
-    let (values, context) = arguments.bind("call_soon_threadsafe", &["callback"], intern!(py, "context"), &mut room)?;
+    let (values, context) = arguments.bind(py, "call_soon_threadsafe", &["callback"], &mut room)?;
     core.check_open()?;
     let (callback, args) = (&values[0], &values[1..]);
     if core.is_debug() {
@@ -167,7 +167,7 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
 fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let mut room = Vec::new();
-    let (values, context) = arguments.bind("call_later", &["delay", "callback"], intern!(py, "context"), &mut room)?;
+    let (values, context) = arguments.bind(py, "call_later", &["delay", "callback"], &mut room)?;
     let (delay, callback, args) = (&values[0], &values[1], &values[2..]);
     if delay.is_none() {
         return Err(PyTypeError::new_err("delay must not be None"));
@@ -184,7 +184,7 @@ fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyR
 fn call_at<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let mut room = Vec::new();
     let names = ["when", "callback"];
-    let (values, context) = arguments.bind("call_at", &names, intern!(slf.py(), "context"), &mut room)?;
+    let (values, context) = arguments.bind(slf.py(), "call_at", &names, &mut room)?;
     let (when, callback, args) = (&values[0], &values[1], &values[2..]);
     if when.is_none() {
         return Err(PyTypeError::new_err("when cannot be None"));

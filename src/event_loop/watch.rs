@@ -128,7 +128,7 @@ impl Loop {
         let function = if direction == Direction::Read { "add_reader" } else { "add_writer" };
         let mut room = Vec::new();
         let names = ["fd", "callback"];
-        let (values, context) = arguments.bind(function, &names, intern!(slf.py(), "context"), &mut room)?;
+        let (values, context) = arguments.bind(slf.py(), function, &names, &mut room)?;
         if context.is_some() {
             let text = format!("{function}() got an unexpected keyword argument 'context'");
             return Err(PyTypeError::new_err(text));
@@ -160,7 +160,7 @@ impl Loop {
         let py = slf.py();
         let mut room = Vec::new();
         let names = ["fd", "callback"];
-        let (values, context) = arguments.bind("_add_reader", &names, intern!(py, "context"), &mut room)?;
+        let (values, context) = arguments.bind(py, "_add_reader", &names, &mut room)?;
         let core = slf.get();
         core.check_open()?;
         let (fd, callback, args) = (&values[0], &values[1], &values[2..]);

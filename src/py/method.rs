@@ -6,8 +6,10 @@
 
 use super::call::is_name;
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{PyClass, ffi};
 use std::ffi::CStr;
@@ -68,25 +70,24 @@ impl<'a, 'py> Arguments<'a, 'py> {
         self.keywords
     }
 
-    /// The arguments of `function(*names, *args, last=None)`: the positional ones, and the value of `last` unless None.
+    /// The arguments of `function(*names, *args, context=None)`: the positional ones, and the context unless None.
     ///
     /// `room` is for calls that give some of `names` by keyword: there the positional arguments are put together.
     #[inline]
     pub(crate) fn bind<'b>(
         &self,
+        py: Python<'py>,
         function: &str,
         names: &[&str],
-        last: &Bound<'py, PyString>,
         room: &'b mut Vec<Borrowed<'a, 'py, PyAny>>,
     ) -> PyResult<Bindings<'a, 'b, 'py>>
     where
         'a: 'b,
     {
+        let last = intern!(py, "context");
         let value = match self.keywords {
             None => None,
-            Some(keywords) if keywords.len() == 1 && keywords.get_borrowed_item(0)?.is(last) => {
-                Some(self.values[self.positional])
-            }
+            Some(keywords) if is_only(keywords, last) => Some(self.values[self.positional]),
             Some(keywords) => {
                 let value = self.bind_keywords(function, names, last, keywords, room)?;
                 return Ok((room.as_slice(), value.filter(|value| !value.is_none())));
@@ -137,6 +138,27 @@ impl<'a, 'py> Arguments<'a, 'py> {
         room.extend(given[wanted].iter().flatten());
         Ok(value)
     }
+}
+
+/// The names tuple with which asyncio's C code calls `call_soon` on every step of every task. Its string is no interned
+/// one, so it is compared once, and kept to be known by its identity.
+static ASYNCIO_KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+
+/// Whether `name`, which is "context" here, is the only keyword.
+#[inline]
+fn is_only(keywords: &Bound<'_, PyTuple>, name: &Bound<'_, PyString>) -> bool {
+    let py = keywords.py();
+    if ASYNCIO_KEYWORDS.get(py).is_some_and(|known| known.is(keywords)) {
+        return true;
+    }
+    let Ok(keyword) = keywords.get_borrowed_item(0) else { return false };
+    if keywords.len() != 1 || !is_name(&keyword, name) {
+        return false;
+    }
+    if !keyword.is(name) {
+        ASYNCIO_KEYWORDS.get_or_init(py, || keywords.clone().unbind());
+    }
+    true
 }
 
 /// Python's TypeError for arguments that are not there.
