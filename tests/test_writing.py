@@ -279,3 +279,19 @@ async def test_random_writes(loop, kind, seed):
                 await support.turns(chance.randrange(3))
         transport.write_eof()
         assert await reading == expected
+
+
+async def test_what_was_written_before_an_error_is_sent(loop, kind, reports):
+    """The write came before the exception: its bytes leave before the connection ends."""
+    protocol = support.Recorder()
+
+    def answer_and_fail(data):
+        transport.write(b"sorry")
+        raise LookupError("on purpose")
+
+    protocol.data_received = answer_and_fail
+    async with support.transport_and_socket(protocol, kind) as (transport, peer):
+        peer.send(b"x")
+        assert await support.read_exactly(peer, 5) == b"sorry"
+        await protocol.wait_event("lost")
+    assert isinstance(reports.take_one()["exception"], LookupError)

@@ -48,7 +48,6 @@ impl Stream {
         } else {
             Self::report(slf, &error_context(py, message, error)?)?;
         }
-        slf.get().state.with(py, |state| state.outbox.clear());
         Self::force_close(slf, Some(errors::exception(py, error)?.unbind()))
     }
 
