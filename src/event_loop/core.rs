@@ -56,7 +56,7 @@ const TRIM_EVERY: u64 = 1_000_000_000;
 
 /// What a turn does before it runs what is ready.
 enum Plan {
-    /// Run.
+    /// Run what is in the batch by now.
     Go,
     /// Ask the kernel without waiting; it is this late (nanoseconds).
     Poll(u64),
@@ -116,7 +116,7 @@ impl Loop {
     pub(crate) fn turn(slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
         let py = slf.py();
         let core = slf.get();
-        match core.plan(py) {
+        match core.plan(py, shared, &mut turns.batch) {
             Plan::Go => {}
             Plan::Poll(now) => {
                 shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, &error))?;
@@ -128,49 +128,37 @@ impl Loop {
                 core.collect(py, shared, turns, None);
             }
         }
-        core.owned.with(py, |owned| {
-            if !shared.inbox.is_empty() {
-                owned.ready.extend(shared.inbox.drain());
+        let mut run = Run { core: slf, entered: &mut turns.entered, scratch: &mut turns.scratch };
+        while let Some(runnable) = turns.batch.pop_front() {
+            if let Err(error) = run.run(runnable) {
+                return Self::end_turn(slf, turns, error);
             }
-            std::mem::swap(&mut owned.ready, &mut turns.batch);
-        });
-        core.recycle_dead(py, turns);
-        let outcome = Self::run_batch(slf, turns);
-        if !turns.batch.is_empty() {
-            // An exception leaves the loop: what did not run yet stays, before what was scheduled since.
-            core.owned.with(py, |owned| {
-                turns.batch.append(&mut owned.ready);
-                std::mem::swap(&mut owned.ready, &mut turns.batch);
-            });
         }
-        outcome
+        if let Err(error) = run.entered.leave(py) {
+            return Self::end_turn(slf, turns, error);
+        }
+        if core.owned.with(py, |owned| owned.unflushed.is_empty()) { Ok(()) } else { core.flush(slf) }
     }
 
-    fn run_batch(slf: &Bound<'_, Self>, turns: &mut Turns) -> PyResult<()> {
+    /// An exception leaves the loop: what did not run yet stays, before what was scheduled since, and what was written
+    /// is sent.
+    #[cold]
+    fn end_turn(slf: &Bound<'_, Self>, turns: &mut Turns, error: PyErr) -> PyResult<()> {
         let py = slf.py();
-        let mut run = Run { core: slf, entered: &mut turns.entered, scratch: &mut turns.scratch };
-        let mut outcome = Ok(());
-        while let Some(runnable) = turns.batch.pop_front() {
-            outcome = run.run(runnable);
-            if outcome.is_err() {
-                break;
-            }
-        }
-        let left = run.entered.leave(py);
-        // Also when an exception leaves the loop: what was written is sent.
-        let flushed = slf.get().flush(slf);
-        outcome.and(left).and(flushed)
+        slf.get().owned.with(py, |owned| {
+            turns.batch.append(&mut owned.ready);
+            std::mem::swap(&mut owned.ready, &mut turns.batch);
+        });
+        // The first exception counts.
+        drop((turns.entered.leave(py), slf.get().flush(slf)));
+        Err(error)
     }
 
     /// Sends what transports were given in this turn.
     fn flush(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let unflushed = self.owned.with(py, |owned| std::mem::take(&mut owned.unflushed));
-        if unflushed.is_empty() {
-            return Ok(());
-        }
+        let mut unflushed = self.owned.with(py, |owned| std::mem::take(&mut owned.unflushed));
         let mut outcome = Ok(());
-        let mut unflushed = unflushed;
         for source in unflushed.drain(..) {
             outcome = outcome.and(source.flush(slf));
         }
@@ -183,18 +171,25 @@ impl Loop {
         outcome
     }
 
-    fn plan(&self, py: Python<'_>) -> Plan {
+    /// What comes next; a plain [`Plan::Go`], the most frequent one, has moved what is ready into the batch.
+    #[inline]
+    fn plan(&self, py: Python<'_>, shared: &Shared, batch: &mut VecDeque<Runnable>) -> Plan {
         let is_stopping = self.is_stopping();
         self.owned.with(py, |owned| {
             if owned.ready.is_empty() && owned.unflushed.is_empty() && !is_stopping {
                 return Plan::Sleep;
             }
-            if !owned.pace.is_clock_due(owned.ready.len()) {
-                return Plan::Go;
+            if owned.pace.is_clock_due(owned.ready.len()) {
+                let now = clock::monotonic();
+                let is_timer_due = owned.timers.first().is_some_and(|(deadline, _)| deadline <= now);
+                if owned.pace.is_poll_due(now) || is_timer_due {
+                    return Plan::Poll(now);
+                }
+                // Who posts here is not attached: it has no place in the order of the ready queue.
+                owned.ready.extend(shared.inbox.drain());
             }
-            let now = clock::monotonic();
-            let is_timer_due = owned.timers.first().is_some_and(|(deadline, _)| deadline <= now);
-            if owned.pace.is_poll_due(now) || is_timer_due { Plan::Poll(now) } else { Plan::Go }
+            std::mem::swap(&mut owned.ready, batch);
+            Plan::Go
         })
     }
 
@@ -233,10 +228,9 @@ impl Loop {
     /// Makes ready what the poll brought and the timers that are due; `now`: when the poll began, if that is known.
     fn collect(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns, now: Option<u64>) {
         let dead = &mut turns.dead;
+        let batch = &mut turns.batch;
         self.owned.with(py, |owned| {
-            if !shared.inbox.is_empty() {
-                owned.ready.extend(shared.inbox.drain());
-            }
+            owned.ready.extend(shared.inbox.drain());
             let found = turns.events.len() > 0;
             if found {
                 owned.take_events(py, &turns.events);
@@ -249,7 +243,11 @@ impl Loop {
             if owned.timers.first().is_some() {
                 owned.take_due(py, clock::monotonic(), dead);
             }
+            std::mem::swap(&mut owned.ready, batch);
         });
+        if !turns.dead.is_empty() {
+            self.recycle_dead(py, turns);
+        }
     }
 
     fn recycle_dead(&self, py: Python<'_>, turns: &mut Turns) {

@@ -5,8 +5,9 @@
 //!
 //! In debug mode the loop schedules asyncio's own handles instead of these: they bring source tracebacks.
 
-use super::callback::{Call, Callback, CallbackCell};
+use super::callback::{Callback, CallbackCell};
 use super::{Loop, running};
+use crate::py::call::{Call, CallParts};
 use crate::py::method::{Arguments, Body, Method, define};
 use crate::py::{names, object};
 use pyo3::basic::CompareOp;
@@ -66,21 +67,20 @@ impl Handle {
 
     /// Makes a handle that was emptied by [`Self::take`] a new one.
     #[inline]
-    pub(crate) fn renew(&self, py: Python<'_>, call: Call) {
+    pub(crate) fn renew(&self, py: Python<'_>, parts: CallParts<'_, '_>) {
         self.is_threadsafe.store(false, Ordering::Relaxed);
-        // The emptied callback holds no reference: dropping it in the cell runs nothing.
-        self.callback.0.with(py, |callback| *callback = Callback::new(call));
+        self.callback.0.with(py, |callback| callback.fill(parts));
     }
 
-    /// See [`Callback::call`].
+    /// New references to what is to be called; an empty call if it is cancelled.
     #[inline]
-    pub(crate) fn call(&self, py: Python<'_>) -> Option<Call> {
-        self.callback.0.with(py, |callback| callback.call(py))
+    pub(crate) fn call(&self, py: Python<'_>) -> Call {
+        self.callback.0.with(py, |callback| callback.call.clone_ref(py))
     }
 
-    /// See [`Callback::take`].
+    /// The references themselves: the handle is not looked at again before it is renewed.
     #[inline]
-    pub(crate) fn take(&self, py: Python<'_>) -> Option<Call> {
+    pub(crate) fn take(&self, py: Python<'_>) -> Call {
         self.callback.0.with(py, Callback::take)
     }
 
@@ -153,29 +153,27 @@ impl TimerHandle {
         Self { callback: CallbackCell::new(call), when: AtomicU64::new(when.to_bits()), owner }
     }
 
-    /// See [`Callback::call`].
-    #[inline]
-    pub(crate) fn call(&self, py: Python<'_>) -> Option<Call> {
-        self.callback.0.with(py, |callback| callback.call(py))
+    /// New references to what is to be called; an empty call if it is cancelled.
+    pub(crate) fn call(&self, py: Python<'_>) -> Call {
+        self.callback.0.with(py, |callback| callback.call.clone_ref(py))
     }
 
     /// Makes a timer that was emptied by [`Self::take`] a new one of the same loop.
     #[inline]
-    pub(crate) fn renew(&self, py: Python<'_>, call: Call, when: f64) {
+    pub(crate) fn renew(&self, py: Python<'_>, parts: CallParts<'_, '_>, when: f64) {
         self.when.store(when.to_bits(), Ordering::Relaxed);
-        // The emptied callback holds no reference: dropping it in the cell runs nothing.
-        self.callback.0.with(py, |callback| *callback = Callback::new(call));
+        self.callback.0.with(py, |callback| callback.fill(parts));
     }
 
-    /// See [`Callback::take`].
+    /// The references themselves: the handle is not looked at again before it is renewed.
     #[inline]
-    pub(crate) fn take(&self, py: Python<'_>) -> Option<Call> {
+    pub(crate) fn take(&self, py: Python<'_>) -> Call {
         self.callback.0.with(py, Callback::take)
     }
 
     /// Drops what a cancelled timer still holds: its context.
     pub(crate) fn empty(&self, py: Python<'_>) {
-        if let Some(context) = self.callback.0.with(py, |callback| callback.context.take()) {
+        if let Some(context) = self.callback.0.with(py, |callback| callback.call.take_context()) {
             context.drop_ref(py);
         }
     }

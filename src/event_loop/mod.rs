@@ -23,7 +23,6 @@ use crate::py::cell::OwnerCell;
 use crate::py::{method, names, object};
 use crate::reactor::inbox::Inbox;
 use crate::reactor::poller::Poller;
-use crate::sys::clock;
 use once_cell::sync::OnceCell;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -150,9 +149,11 @@ impl Loop {
         let mut turns = core.turns.with(slf.py(), Option::take).unwrap_or_else(|| Box::new(Turns::new()));
         core.begin_turns(slf.py());
         let outcome = loop {
-            let outcome = Self::turn(slf, &shared, &mut turns);
-            if outcome.is_err() || core.is_stopping() {
-                break outcome;
+            if let Err(error) = Self::turn(slf, &shared, &mut turns) {
+                break Err(error);
+            }
+            if core.is_stopping() {
+                break Ok(());
             }
         };
         core.turns.with(slf.py(), |place| *place = Some(turns));
@@ -218,21 +219,6 @@ impl Loop {
     /// Whether the loop is closed.
     fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
-    }
-
-    /// Whether debug mode is on.
-    fn get_debug(&self) -> bool {
-        self.is_debug()
-    }
-
-    /// The loop's clock in seconds: time.monotonic().
-    fn time(&self) -> f64 {
-        errors::seconds(clock::monotonic())
-    }
-
-    /// A Future of this loop; matches BaseEventLoop.create_future.
-    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        tasks::create_future(slf)
     }
 
     /// Removes a reader; True if there was one. `fd` is a descriptor or an object with fileno().
@@ -382,5 +368,8 @@ pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     method::define::<schedule::AddWriter>(class)?;
     method::define::<schedule::PrivateAddReader>(class)?;
     method::define::<schedule::PrivateAddWriter>(class)?;
+    method::define::<schedule::Time>(class)?;
+    method::define::<schedule::GetDebug>(class)?;
+    method::define::<tasks::CreateFuture>(class)?;
     method::define::<tasks::CreateTask>(class)
 }

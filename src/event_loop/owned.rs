@@ -2,10 +2,12 @@
 //!
 //! Owns everything that waits to be run. Who takes something out drops it outside the cell (invariant 1).
 
+use super::core::POOL;
 use super::handle::{Handle, TimerHandle};
 use super::pace::Pace;
 use super::source::{Event, Source};
 use super::watch::Watch;
+use crate::py::call::CallParts;
 use crate::reactor::poller::{self, Events, LEVEL_NEEDS_REARM, Token};
 use crate::reactor::timers::Timers;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -62,6 +64,29 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
+    /// Makes a handle of the pool ready; the call comes back if the pool is empty.
+    #[inline]
+    pub(super) fn queue_pooled<'a, 'py>(
+        &mut self,
+        py: Python<'py>,
+        parts: CallParts<'a, 'py>,
+    ) -> Result<Py<Handle>, CallParts<'a, 'py>> {
+        let Some(handle) = self.pool.pop() else { return Err(parts) };
+        handle.get().renew(py, parts);
+        self.ready.push_back(Runnable::Handle(handle.clone_ref(py)));
+        Ok(handle)
+    }
+
+    /// Keeps an emptied handle for later; it comes back if there are enough.
+    #[inline]
+    pub(super) fn keep_handle(&mut self, handle: Py<Handle>) -> Option<Py<Handle>> {
+        if self.pool.len() < POOL {
+            self.pool.push(handle);
+            return None;
+        }
+        Some(handle)
+    }
+
     /// A timer to be used again, and whether it is empty already.
     #[inline]
     pub(super) fn spare_timer(&mut self) -> Option<(Py<TimerHandle>, bool)> {

@@ -4,12 +4,13 @@
 //! exception handler with asyncio's text (`Handle._run`).
 
 use super::Loop;
-use super::callback::{Call, format_callback};
-use super::core::{POOL, Scratch, error_context};
+use super::callback::format_callback;
+use super::core::{Scratch, error_context};
 use super::handle::{Handle, TimerHandle};
 use super::owned::Runnable;
 use super::source::{Event, Source};
 use crate::errors;
+use crate::py::call::Call;
 use crate::py::context::Entered;
 use crate::py::{names, object};
 use crate::sys::clock;
@@ -65,68 +66,74 @@ impl<'py> Run<'_, 'py> {
     fn run_handle(&mut self, handle: Py<Handle>) -> PyResult<()> {
         let py = self.core.py();
         if !object::is_unshared(py, &handle) {
-            let Some(call) = handle.get().call(py) else { return Ok(()) };
-            handle.get().begin_run();
-            let outcome = self.call(&call, |_, _| Ok(handle.clone_ref(py).into_any()));
-            handle.get().end_run();
-            call.drop_ref(py);
-            return outcome;
+            return self.run_shared_handle(&handle);
         }
         // Nobody else can see the handle: its parts are taken without new references, and it is used again.
-        if let Some(call) = handle.get().take(py) {
-            let outcome = self.call(&call, |py, call| Ok(Py::new(py, Handle::new(call.clone_ref(py)))?.into_any()));
+        let call = handle.get().take(py);
+        if call.is_empty() {
             call.drop_ref(py);
-            outcome?;
+        } else {
+            self.call(call, |py, call| Ok(Py::new(py, Handle::new(call.clone_ref(py)))?.into_any()))?;
         }
         if object::is_unshared(py, &handle) {
-            let rest = self.core.get().owned.with(py, |owned| {
-                if owned.pool.len() < POOL {
-                    owned.pool.push(handle);
-                    return None;
-                }
-                Some(handle)
-            });
-            drop(rest);
+            let rest = self.core.get().owned.with(py, |owned| owned.keep_handle(handle));
+            if let Some(handle) = rest {
+                handle.drop_ref(py);
+            }
+        } else {
+            handle.drop_ref(py);
         }
         Ok(())
+    }
+
+    fn run_shared_handle(&mut self, handle: &Py<Handle>) -> PyResult<()> {
+        let call = handle.get().call(self.core.py());
+        if call.is_empty() {
+            return Ok(());
+        }
+        handle.get().begin_run();
+        let outcome = self.call(call, |py, _| Ok(handle.clone_ref(py).into_any()));
+        handle.get().end_run();
+        outcome
     }
 
     fn run_timer(&mut self, timer: Py<TimerHandle>) -> PyResult<()> {
         let py = self.core.py();
         let core = self.core.get();
-        if !object::is_unshared(py, &timer) {
-            if let Some(call) = timer.get().call(py) {
-                self.call(&call, |py, _| Ok(timer.clone_ref(py).into_any()))?;
-                call.drop_ref(py);
-            } else {
-                core.owned.with(py, |owned| owned.timers.note_popped_cancelled());
-            }
-            return Ok(());
+        let is_unshared = object::is_unshared(py, &timer);
+        let call = if is_unshared { timer.get().take(py) } else { timer.get().call(py) };
+        if call.is_empty() {
+            core.owned.with(py, |owned| owned.timers.note_popped_cancelled());
+            call.drop_ref(py);
+        } else {
+            self.call(call, |py, call| {
+                if !is_unshared {
+                    return Ok(timer.clone_ref(py).into_any());
+                }
+                let owner = self.core.clone().unbind();
+                Ok(Py::new(py, TimerHandle::new(call.clone_ref(py), timer.get().seconds(), owner))?.into_any())
+            })?;
         }
-        match timer.get().take(py) {
-            Some(call) => {
-                let outcome = self.call(&call, |py, call| {
-                    let owner = self.core.clone().unbind();
-                    Ok(Py::new(py, TimerHandle::new(call.clone_ref(py), timer.get().seconds(), owner))?.into_any())
-                });
-                call.drop_ref(py);
-                outcome?;
-            }
-            None => core.owned.with(py, |owned| owned.timers.note_popped_cancelled()),
+        if is_unshared {
+            core.recycle_timer(py, timer);
         }
-        core.recycle_timer(py, timer);
         Ok(())
     }
 
     /// Calls in the callback's context; `handle` gives the handle for the report of an exception.
     #[inline]
-    fn call(&mut self, call: &Call, handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>) -> PyResult<()> {
+    fn call(&mut self, mut call: Call, handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>) -> PyResult<()> {
         let py = self.core.py();
-        let outcome = self.entered.switch(py, &call.context).and_then(|()| call.args.call(py, &call.function));
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error) => self.report_callback(&error, call, handle),
-        }
+        let outcome = match call.context() {
+            Some(context) => self.entered.switch(py, context).and_then(|()| call.make(py)),
+            None => call.make(py),
+        };
+        let outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => self.report_callback(&error, &call, handle),
+        };
+        call.drop_ref(py);
+        outcome
     }
 
     #[cold]
@@ -140,8 +147,8 @@ impl<'py> Run<'_, 'py> {
         if is_exit(py, error) {
             return Err(error.clone_ref(py));
         }
-        let args = call.args.to_tuple(py)?;
-        let message = format!("Exception in callback {}", format_callback(py, &call.function, &args)?);
+        let Some(function) = call.function() else { return Ok(()) };
+        let message = format!("Exception in callback {}", format_callback(py, function, &call.args(py)?)?);
         let context = error_context(py, &message, error)?;
         context.set_item("handle", handle(py, call)?)?;
         self.call_exception_handler(&context)

@@ -3,20 +3,18 @@
 //! The rules and texts are `BaseEventLoop`'s. In debug mode the handles are asyncio's own, with source tracebacks.
 
 use super::Loop;
-use super::callback::Call;
 use super::handle::{Handle, TimerHandle};
 use super::owned::{Owned, Runnable, Timer};
 use super::watch::{AnyHandle, Direction};
 use crate::errors;
-use crate::py::call::Args;
-use crate::py::context;
+use crate::py::call::{Call, CallParts};
 use crate::py::method::{Arguments, Body, Method};
 use crate::py::{names, object};
 use crate::sys::clock;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyTuple};
 use std::ffi::CStr;
 
 /// Declares a raw method: a type that names its body.
@@ -87,6 +85,20 @@ raw_method!(
     private_add_writer
 );
 
+raw_method!(Time, c"time", "time($self)\n--\n\nThe loop's clock in seconds: time.monotonic().", time);
+raw_method!(GetDebug, c"get_debug", "get_debug($self)\n--\n\nWhether debug mode is on.", get_debug);
+
+fn time<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.require_none("time")?;
+    Ok(PyFloat::new(slf.py(), errors::seconds(clock::monotonic())).into_any())
+}
+
+/// Asked by each Future and Task that is made.
+fn get_debug<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.require_none("get_debug")?;
+    Ok(PyBool::new(slf.py(), slf.get().is_debug()).to_owned().into_any())
+}
+
 fn add_reader<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     Loop::watch_checked(slf, &arguments, Direction::Read)
 }
@@ -118,9 +130,15 @@ fn call_soon<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyRe
         core.make_ready(py, handle.into_runnable());
         return Ok(object);
     }
-    let handle = Loop::native_handle(py, core, callback, args, context)?;
-    let queued = handle.clone_ref(py);
-    core.make_ready(py, Runnable::Handle(queued));
+    let parts = CallParts::new(py, *callback, args, context)?;
+    let handle = match core.owned.with(py, |owned| owned.queue_pooled(py, parts)) {
+        Ok(handle) => handle,
+        Err(parts) => {
+            let handle = Py::new(py, Handle::new(Call::new(parts)))?;
+            core.make_ready(py, Runnable::Handle(handle.clone_ref(py)));
+            handle
+        }
+    };
     Ok(handle.into_bound(py).into_any())
 }
 
@@ -213,13 +231,13 @@ fn schedule<'py>(
         core.owned.with(py, |owned| owned.timers.insert(deadline, waiting));
         return Ok(timer);
     }
-    let call = new_call(py, callback, args, context)?;
+    let parts = CallParts::new(py, *callback, args, context)?;
     let timer = match spare_timer(py, core) {
         Some(timer) => {
-            timer.get().renew(py, call, when);
+            timer.get().renew(py, parts, when);
             timer
         }
-        None => Py::new(py, TimerHandle::new(call, when, slf.clone().unbind()))?,
+        None => Py::new(py, TimerHandle::new(Call::new(parts), when, slf.clone().unbind()))?,
     };
     let waiting = Timer::Native(timer.clone_ref(py));
     core.owned.with(py, |owned| owned.timers.insert(deadline, waiting));
@@ -249,20 +267,6 @@ fn deadline(when: f64) -> u64 {
     (when * 1e9).ceil() as u64
 }
 
-#[inline]
-fn new_call<'py>(
-    py: Python<'py>,
-    callback: &Borrowed<'_, 'py, PyAny>,
-    args: &[Borrowed<'_, 'py, PyAny>],
-    context: Option<Borrowed<'_, 'py, PyAny>>,
-) -> PyResult<Call> {
-    let context = match context {
-        Some(context) => context.to_owned().unbind(),
-        None => context::copy_current(py)?,
-    };
-    Ok(Call { function: (*callback).to_owned().unbind(), args: Args::new(py, args)?, context })
-}
-
 /// The checks that asyncio makes in debug mode only.
 #[cold]
 fn check_debug(
@@ -288,13 +292,13 @@ impl Loop {
         args: &[Borrowed<'_, 'py, PyAny>],
         context: Option<Borrowed<'_, 'py, PyAny>>,
     ) -> PyResult<Py<Handle>> {
-        let call = new_call(py, callback, args, context)?;
+        let parts = CallParts::new(py, *callback, args, context)?;
         match core.owned.with(py, |owned| owned.pool.pop()) {
             Some(handle) => {
-                handle.get().renew(py, call);
+                handle.get().renew(py, parts);
                 Ok(handle)
             }
-            None => Py::new(py, Handle::new(call)),
+            None => Py::new(py, Handle::new(Call::new(parts))),
         }
     }
 }

@@ -18,6 +18,13 @@ raw_method!(
     create_task
 );
 
+raw_method!(
+    CreateFuture,
+    c"create_future",
+    "create_future($self)\n--\n\nA Future of this loop. Matches BaseEventLoop.create_future.",
+    create_future
+);
+
 /// As many keywords as any Python's `create_task` hands on.
 const MOST_KEYWORDS: usize = 3;
 
@@ -92,8 +99,9 @@ fn inherited<'py>(slf: &Bound<'py, Loop>, arguments: &Arguments<'_, 'py>) -> PyR
     call_keywords(py, names::BASE_CREATE_TASK.get(py)?, &values, arguments.keywords())
 }
 
-pub(super) fn create_future<'py>(slf: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
+fn create_future<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
+    arguments.require_none("create_future")?;
     call_keywords(
         py,
         &names::FUTURES.get(py, intern!(py, "Future"))?,

@@ -1,98 +1,183 @@
-//! Calling Python without building argument tuples.
+//! Calling Python without building argument tuples: at once, or later.
 
+use super::context;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 /// At most so many arguments are kept and passed without a tuple.
-pub(crate) const INLINE: usize = 3;
+const INLINE: usize = 3;
 
-/// The arguments of a scheduled callback.
-#[derive(Debug)]
-pub(crate) enum Args {
-    /// The first `count` are there.
-    Inline([Option<Py<PyAny>>; INLINE]),
-    /// More than [`INLINE`].
-    Tuple(Py<PyTuple>),
+/// A call that waits: a function, its arguments and the context to make it in.
+///
+/// ```text
+/// parts:  function | first | second | third     the array of a vectorcall, with its scratch place before the arguments
+///         function | tuple |        |           more than three arguments
+/// ```
+///
+/// An empty one holds nothing. It is filled and emptied in place: handles are used again, and this is what each turn of
+/// the loop does most.
+#[derive(Debug, Default)]
+pub(crate) struct Call {
+    /// Those that are there come first.
+    parts: [Option<Py<PyAny>>; 1 + INLINE],
+    context: Option<Py<PyAny>>,
+    /// The arguments are a tuple.
+    is_tuple: bool,
 }
 
-impl Args {
-    pub(crate) const NONE: Self = Self::Inline([None, None, None]);
+/// What a [`Call`] is filled with; borrowed but for what had to be made.
+pub(crate) struct CallParts<'a, 'py> {
+    pub(crate) function: Borrowed<'a, 'py, PyAny>,
+    pub(crate) args: &'a [Borrowed<'a, 'py, PyAny>],
+    pub(crate) context: Py<PyAny>,
+    /// The arguments, if there are many.
+    tuple: Option<Py<PyAny>>,
+}
 
-    /// Takes new references to the arguments.
+impl<'a, 'py> CallParts<'a, 'py> {
     #[inline]
-    pub(crate) fn new<'py>(py: Python<'py>, args: &[Borrowed<'_, 'py, PyAny>]) -> PyResult<Self> {
-        let keep = |index: usize| args.get(index).map(|arg| (*arg).to_owned().unbind());
-        if args.len() <= INLINE {
-            return Ok(Self::Inline([keep(0), keep(1), keep(2)]));
+    pub(crate) fn new(
+        py: Python<'py>,
+        function: Borrowed<'a, 'py, PyAny>,
+        args: &'a [Borrowed<'a, 'py, PyAny>],
+        context: Option<Borrowed<'a, 'py, PyAny>>,
+    ) -> PyResult<Self> {
+        let context = match context {
+            Some(context) => context.to_owned().unbind(),
+            None => context::copy_current(py)?,
+        };
+        let tuple = if args.len() > INLINE { Some(to_tuple(py, args)?) } else { None };
+        Ok(Self { function, args, context, tuple })
+    }
+}
+
+#[cold]
+fn to_tuple(py: Python<'_>, args: &[Borrowed<'_, '_, PyAny>]) -> PyResult<Py<PyAny>> {
+    let args = args.iter().map(|arg| arg.as_any());
+    Ok(PyTuple::new(py, args.collect::<Vec<_>>())?.into_any().unbind())
+}
+
+/// Puts a reference where there is none.
+#[inline]
+fn put(place: &mut Option<Py<PyAny>>, value: Py<PyAny>) {
+    let old = place.replace(value);
+    debug_assert!(old.is_none(), "only an empty call is filled");
+    // Nothing to drop: the compiler need not look.
+    std::mem::forget(old);
+}
+
+impl Call {
+    pub(crate) fn new(parts: CallParts<'_, '_>) -> Self {
+        let mut call = Self::default();
+        call.fill(parts);
+        call
+    }
+
+    /// Fills an empty call. Runs no Python code.
+    #[inline]
+    pub(crate) fn fill(&mut self, parts: CallParts<'_, '_>) {
+        let [function, places @ ..] = &mut self.parts;
+        put(function, Bound::clone(&parts.function).unbind());
+        put(&mut self.context, parts.context);
+        match (parts.tuple, parts.args) {
+            (Some(tuple), _) => {
+                put(&mut places[0], tuple);
+                self.is_tuple = true;
+                return;
+            }
+            (None, args) => {
+                for (place, arg) in places.iter_mut().zip(args) {
+                    put(place, Bound::clone(arg).unbind());
+                }
+            }
         }
-        Ok(Self::Tuple(PyTuple::new(py, args.iter().map(|arg| (*arg).to_owned()))?.unbind()))
+        self.is_tuple = false;
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts[0].is_none()
+    }
+
+    /// The function and the arguments, leaving the context.
+    pub(crate) fn take_parts(&mut self) -> Self {
+        Self { parts: std::mem::take(&mut self.parts), context: None, is_tuple: self.is_tuple }
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        match self {
-            Self::Inline(args) => Self::Inline(args.each_ref().map(|arg| arg.as_ref().map(|arg| arg.clone_ref(py)))),
-            Self::Tuple(args) => Self::Tuple(args.clone_ref(py)),
-        }
+        let copy = |part: &Option<Py<PyAny>>| part.as_ref().map(|part| part.clone_ref(py));
+        Self { parts: self.parts.each_ref().map(copy), context: copy(&self.context), is_tuple: self.is_tuple }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Py<PyAny>> {
-        match self {
-            Self::Inline(args) => args.as_slice(),
-            Self::Tuple(_) => &[],
-        }
-        .iter()
-        .flatten()
+    pub(crate) fn function(&self) -> Option<&Py<PyAny>> {
+        self.parts[0].as_ref()
+    }
+
+    pub(crate) fn context(&self) -> Option<&Py<PyAny>> {
+        self.context.as_ref()
+    }
+
+    /// Lets go of the context, if it is there still.
+    pub(crate) fn take_context(&mut self) -> Option<Py<PyAny>> {
+        self.context.take()
+    }
+
+    /// Every reference that is held.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Py<PyAny>> {
+        self.parts.iter().chain([&self.context]).flatten()
     }
 
     /// The tuple that asyncio's own handles keep.
-    pub(crate) fn to_tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        match self {
-            Self::Inline(_) => PyTuple::new(py, self.iter().collect::<Vec<_>>()),
-            Self::Tuple(args) => Ok(args.bind(py).clone()),
+    pub(crate) fn args<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let args = || self.parts[1..].iter().flatten();
+        match args().next() {
+            Some(tuple) if self.is_tuple => Ok(tuple.bind(py).clone().cast_into()?),
+            _ => PyTuple::new(py, args().collect::<Vec<_>>()),
         }
     }
 
     #[inline]
     pub(crate) fn drop_ref(self, py: Python<'_>) {
-        match self {
-            Self::Inline(args) => args.into_iter().flatten().for_each(|arg| arg.drop_ref(py)),
-            Self::Tuple(args) => args.drop_ref(py),
+        for part in self.parts {
+            let Some(part) = part else { break };
+            part.drop_ref(py);
+        }
+        if let Some(context) = self.context {
+            context.drop_ref(py);
         }
     }
 
-    /// Calls `callable` with these arguments.
+    /// Makes the call, in whatever context is current; an empty one is not called.
     #[inline]
-    pub(crate) fn call<'py>(&self, py: Python<'py>, callable: &Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Self::Inline(args) => {
-                let pointer = |index: usize| args[index].as_ref().map_or(std::ptr::null_mut(), Py::as_ptr);
-                let stack = [std::ptr::null_mut(), pointer(0), pointer(1), pointer(2)];
-                let count = args.iter().take_while(|arg| arg.is_some()).count();
-                // SAFETY: the first `count` pointers after the scratch place are live references.
-                unsafe { vectorcall(py, callable.as_ptr(), &stack, count) }
-            }
-            Self::Tuple(args) => callable.bind(py).call1(args.bind(py)),
+    pub(crate) fn make(&mut self, py: Python<'_>) -> PyResult<()> {
+        let [Some(function), args @ ..] = &mut self.parts else { return Ok(()) };
+        if self.is_tuple {
+            return self.make_with_tuple(py);
         }
+        let count = args.iter().take_while(|arg| arg.is_some()).count();
+        let flags = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        // SAFETY: the first `count` places hold references that stay while the call lasts (an Option of a Py is a
+        // pointer, NULL for None). The callee may write to the place before them, the function's own, and puts back what
+        // was there before it returns.
+        let answer = unsafe {
+            let function = function.as_ptr();
+            let args = self.parts.as_mut_ptr().add(1).cast::<*mut ffi::PyObject>();
+            ffi::PyObject_Vectorcall(function, args, flags, std::ptr::null_mut())
+        };
+        if answer.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        // SAFETY: a new reference, which nobody wants.
+        unsafe { ffi::Py_DECREF(answer) };
+        Ok(())
     }
-}
 
-/// # Safety
-///
-/// `stack[1..=count]` are live references; `stack[0]` is scratch space of the callee.
-#[inline]
-unsafe fn vectorcall<'py>(
-    py: Python<'py>,
-    callable: *mut ffi::PyObject,
-    stack: &[*mut ffi::PyObject],
-    count: usize,
-) -> PyResult<Bound<'py, PyAny>> {
-    debug_assert!(count < stack.len());
-    let flags = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
-    // SAFETY: by the contract above; the place before the first argument may be written, as the flag says.
-    let answer = unsafe { ffi::PyObject_Vectorcall(callable, stack.as_ptr().add(1), flags, std::ptr::null_mut()) };
-    // SAFETY: a new reference, or NULL with an exception set.
-    unsafe { Bound::from_owned_ptr_or_err(py, answer) }
+    #[cold]
+    fn make_with_tuple(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(function) = self.function() else { return Ok(()) };
+        function.bind(py).call1(self.args(py)?).map(drop)
+    }
 }
 
 /// Calls `callable(*args, **kwargs)`: `args` holds the values of `keywords` after the positional arguments.
