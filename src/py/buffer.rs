@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyByteArray, PyBytes, PyList};
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -111,6 +111,43 @@ pub(crate) fn fill(
         PyTypeError::new_err(format!("recv_into() argument 1 must be read-write bytes-like object, not {kind}"))
     })?;
     Ok(read(view.as_uninit()))
+}
+
+/// Lets `read` put at most `size` bytes behind those of `bytes`, without copying.
+///
+/// None: it cannot grow now, since somebody has a view of it, or there is no memory; nothing was read.
+#[inline]
+pub(crate) fn read_behind(
+    bytes: &Bound<'_, PyByteArray>,
+    size: usize,
+    read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>,
+) -> Option<io::Result<usize>> {
+    let length = bytes.len();
+    if bytes.resize(length.checked_add(size)?).is_err() {
+        return None;
+    }
+    // SAFETY: the object is a bytearray of `length + size` bytes, which nobody else sees before `read` is done: it is
+    // no Python code.
+    let room = unsafe { std::slice::from_raw_parts_mut(bytes.data().add(length).cast(), size) };
+    let answer = read(room);
+    let count = answer.as_ref().map_or(0, |count| *count);
+    // Shrinking allocates nothing that was not there; a view cannot have been taken meanwhile.
+    if count < size && bytes.resize(length + count).is_err() {
+        return Some(Err(io::ErrorKind::OutOfMemory.into()));
+    }
+    Some(answer)
+}
+
+/// Copies `data` behind the bytes of `bytes`; false if it cannot grow now.
+#[inline]
+pub(crate) fn append(bytes: &Bound<'_, PyByteArray>, data: &[u8]) -> bool {
+    let copy = |room: &mut [MaybeUninit<u8>]| {
+        for (place, byte) in room.iter_mut().zip(data) {
+            place.write(*byte);
+        }
+        Ok(data.len())
+    };
+    read_behind(bytes, data.len(), copy).is_some()
 }
 
 unsafe extern "C" {

@@ -40,6 +40,7 @@ impl Name {
 
 pub(crate) static BASE_CREATE_TASK: Name = Name::new("asyncio.base_events", "BaseEventLoop.create_task");
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
+pub(crate) static FUTURE: Name = Name::new("asyncio.futures", "Future");
 pub(crate) static FORMAT_CALLBACK: Name = Name::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_format_handle");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
@@ -76,4 +77,51 @@ pub(crate) static TASKS: Module = Module::new("asyncio.tasks");
 /// The logger under the name by which a module of asyncio knows it; looked up each time, as that module does.
 pub(crate) fn logger<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyAny>> {
     py.import(module)?.getattr("logger")
+}
+
+/// asyncio's stream classes, and those of their functions whose work is done in Rust.
+pub(crate) struct Streams {
+    pub(crate) protocol: Py<PyAny>,
+    pub(crate) data_received: Py<PyAny>,
+    /// The property `_stream_reader`.
+    pub(crate) stream_reader: Py<PyAny>,
+    pub(crate) reader: Py<PyAny>,
+    pub(crate) feed_data: Py<PyAny>,
+    pub(crate) wakeup_waiter: Py<PyAny>,
+}
+
+static STREAMS: PyOnceLock<Option<Streams>> = PyOnceLock::new();
+
+/// asyncio's streams; None where a program had put functions of its own there before this module was imported.
+#[inline]
+pub(crate) fn streams(py: Python<'_>) -> Option<&Streams> {
+    STREAMS.get_or_init(py, || find_streams(py).ok().flatten()).as_ref()
+}
+
+#[cold]
+fn find_streams(py: Python<'_>) -> PyResult<Option<Streams>> {
+    let module = py.import("asyncio.streams")?;
+    let (protocol, reader) = (module.getattr("StreamReaderProtocol")?, module.getattr("StreamReader")?);
+    let data_received = protocol.getattr("data_received")?;
+    let stream_reader = protocol.getattr("_stream_reader")?;
+    let (feed_data, wakeup_waiter) = (reader.getattr("feed_data")?, reader.getattr("_wakeup_waiter")?);
+    // Code tells what it was compiled from, whatever was assigned or wrapped since.
+    let file = module.getattr("FlowControlMixin")?.getattr("pause_writing")?.getattr("__code__")?;
+    let file = file.getattr("co_filename")?;
+    let is_own = |function: &Bound<'_, PyAny>, name: &str| -> PyResult<bool> {
+        let code = function.getattr("__code__")?;
+        Ok(code.getattr("co_qualname")?.eq(name)? && code.getattr("co_filename")?.eq(&file)?)
+    };
+    let are_own = is_own(&data_received, "StreamReaderProtocol.data_received")?
+        && is_own(&stream_reader.getattr("fget")?, "StreamReaderProtocol._stream_reader")?
+        && is_own(&feed_data, "StreamReader.feed_data")?
+        && is_own(&wakeup_waiter, "StreamReader._wakeup_waiter")?;
+    Ok(are_own.then(|| Streams {
+        protocol: protocol.unbind(),
+        data_received: data_received.unbind(),
+        stream_reader: stream_reader.unbind(),
+        reader: reader.unbind(),
+        feed_data: feed_data.unbind(),
+        wakeup_waiter: wakeup_waiter.unbind(),
+    }))
 }

@@ -2,6 +2,50 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::ffi::c_int;
+
+unsafe extern "C" {
+    /// Looks up what `object.name()` would call: 1, and a method of the type that is not bound; or 0, and anything else,
+    /// or NULL with an exception set. What it finds is a new reference.
+    fn _PyObject_GetMethod(
+        object: *mut ffi::PyObject,
+        name: *mut ffi::PyObject,
+        method: *mut *mut ffi::PyObject,
+    ) -> c_int;
+    /// What the type has under a name, borrowed, or NULL without an exception.
+    fn _PyType_Lookup(class: *mut ffi::PyTypeObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// Whether `object.name(...)` calls this very function of its class: no subclass, instance or program hides it.
+#[inline]
+pub(crate) fn calls(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, function: &Py<PyAny>) -> bool {
+    let mut method = std::ptr::null_mut();
+    // SAFETY: both are live; `method` is valid for writes.
+    let found = unsafe { _PyObject_GetMethod(object.as_ptr(), name.as_ptr(), &raw mut method) };
+    if method.is_null() {
+        // There is no such attribute.
+        drop(PyErr::take(object.py()));
+        return false;
+    }
+    let is_it = found == 1 && method == function.as_ptr();
+    // SAFETY: the new reference that the call gave.
+    unsafe { ffi::Py_DECREF(method) };
+    is_it
+}
+
+/// Whether the object's class has this very object under the name.
+#[inline]
+pub(crate) fn has_in_class(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Py<PyAny>) -> bool {
+    // SAFETY: both are live; nothing runs between the look-up and the comparison.
+    unsafe { _PyType_Lookup(ffi::Py_TYPE(object.as_ptr()), name.as_ptr()) == value.as_ptr() }
+}
+
+/// Whether the object is an instance of this very class, not of a subclass.
+#[inline]
+pub(crate) fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
+    object.get_type_ptr().cast() == class.as_ptr()
+}
 
 /// Whether the caller's reference is the only one, weak references included: the object can be used again for
 /// something else without anybody noticing.

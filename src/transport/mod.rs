@@ -5,6 +5,7 @@
 //! | [`stream`] | the transport of a TCP or Unix connection: its state and its Python methods |
 //! | [`state`] | what the transport knows |
 //! | [`reading`] | from the socket to the protocol |
+//! | [`direct`] | the short way into asyncio's own `StreamReader` |
 //! | [`writing`] | from `write()` to the socket, and the water marks |
 //! | [`closing`] | errors, `close()`, `abort()`, `connection_lost` |
 //! | [`endpoint`] | a socket: its descriptor, its one owner, its addresses |
@@ -13,6 +14,7 @@
 //! The rules are those of asyncio's selector transports; where a method matches one of theirs, it says which.
 
 mod closing;
+mod direct;
 mod endpoint;
 pub(crate) mod listener;
 mod reading;

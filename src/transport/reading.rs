@@ -4,6 +4,7 @@
 //! "would block", so a read that came back short is the last one of its event, unless the end of the stream was
 //! announced. Data and the end arrive as one event. What is found while reading is paused is remembered.
 
+use super::direct::{self, Delivery, Feed};
 use super::state::State;
 use super::stream::Stream;
 use crate::errors;
@@ -31,7 +32,7 @@ const LARGEST: usize = 256 * 1024;
 struct Plan {
     fd: RawFd,
     protocol: Py<PyAny>,
-    is_buffered: bool,
+    delivery: Delivery,
     /// As [`State::bulk`].
     bulk: usize,
 }
@@ -40,7 +41,15 @@ struct Plan {
 enum Outcome<'py> {
     /// So many bytes, in a new bytes object, or in the protocol's own buffer.
     Data(usize, Option<Bound<'py, PyBytes>>),
+    /// So many bytes, which have been delivered.
+    Delivered(usize, PyResult<()>),
     Nothing,
+}
+
+impl Plan {
+    fn asked(&self) -> usize {
+        if self.bulk == 0 { SCRATCH } else { self.bulk }
+    }
 }
 
 impl State {
@@ -50,7 +59,7 @@ impl State {
             return None;
         }
         let protocol = self.protocol.as_ref()?.clone_ref(py);
-        Some(Plan { fd: self.endpoint.fd()?, protocol, is_buffered: self.is_buffered, bulk: self.bulk })
+        Some(Plan { fd: self.endpoint.fd()?, protocol, delivery: self.delivery, bulk: self.bulk })
     }
 
     /// Notes how much came of how much was asked for.
@@ -120,10 +129,10 @@ impl Stream {
                 break;
             }
             let protocol = plan.protocol.bind(py);
-            let outcome = if plan.is_buffered {
-                Self::read_into_protocol(slf, protocol, plan.fd)?
-            } else {
-                Self::read_bytes(slf, run, &plan)?
+            let outcome = match plan.delivery {
+                Delivery::Data => Self::read_bytes(slf, run, &plan)?,
+                Delivery::Buffer => Self::read_into_protocol(slf, protocol, plan.fd)?,
+                Delivery::Reader => Self::read_into_reader(slf, run, &plan)?,
             };
             let delivered = match outcome {
                 Outcome::Nothing => break,
@@ -136,11 +145,19 @@ impl Stream {
                             call_method1(protocol, intern!(py, "buffer_updated"), count.into_pyobject(py)?.as_any())
                         }
                     }
+                    .map(drop)
+                }
+                Outcome::Delivered(count, delivered) => {
+                    // There may be more, but the task that reads comes first: it empties the buffer for it.
+                    if count == plan.asked() {
+                        budget = 0;
+                    }
+                    delivered
                 }
             };
             plan.protocol.drop_ref(py);
             if let Err(error) = delivered {
-                let method = if plan.is_buffered { "buffer_updated" } else { "data_received" };
+                let method = if plan.delivery == Delivery::Buffer { "buffer_updated" } else { "data_received" };
                 return Self::fatal(slf, &error, &format!("Fatal error: protocol.{method}() call failed."));
             }
         }
@@ -160,12 +177,38 @@ impl Stream {
             match answer {
                 Ok(data) => {
                     let count = data.as_bytes().len();
-                    let asked = if plan.bulk == 0 { SCRATCH } else { plan.bulk };
-                    slf.get().state.with(py, |state| state.note_read(count, asked));
+                    slf.get().state.with(py, |state| state.note_read(count, plan.asked()));
                     return Ok(Outcome::Data(count, Some(data)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Self::read_failed(slf, &error),
+            }
+        }
+    }
+
+    /// For asyncio's own streams: small reads through the scratch, large ones straight into the reader's buffer.
+    fn read_into_reader<'py>(slf: &Bound<'py, Self>, run: &mut Run<'_, '_>, plan: &Plan) -> PyResult<Outcome<'py>> {
+        let py = slf.py();
+        let protocol = plan.protocol.bind(py);
+        let feed = if plan.bulk == 0 { None } else { Feed::of(protocol) };
+        loop {
+            let scratch = run.scratch.get_mut();
+            let answer = match &feed {
+                None if plan.bulk == 0 => Some(socket::receive(plan.fd, scratch)),
+                None => None,
+                Some(feed) => feed.read(plan.bulk, |room| socket::receive_uninit(plan.fd, room)),
+            };
+            match answer {
+                None => return Self::read_bytes(slf, run, plan),
+                Some(Ok(0)) => return Ok(Outcome::Data(0, None)),
+                Some(Ok(count)) => {
+                    slf.get().state.with(py, |state| state.note_read(count, plan.asked()));
+                    let delivered =
+                        feed.map_or_else(|| direct::deliver(protocol, &scratch[..count]), |feed| feed.wake());
+                    return Ok(Outcome::Delivered(count, delivered));
+                }
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Some(Err(error)) => return Self::read_failed(slf, &error),
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Owns the socket, the unsent bytes, the protocol and the flags. The methods that decide something stand with those
 //! who need the decision (`reading`, `writing`, `closing`).
 
+use super::direct::Delivery;
 use super::endpoint::Endpoint;
 use crate::py::buffer::Chunk;
 use crate::reactor::flow::Flow;
@@ -22,8 +23,8 @@ pub(super) struct State {
     pub(super) token: Option<Token>,
     /// None once `connection_lost` was called.
     pub(super) protocol: Option<Py<PyAny>>,
-    /// The protocol is an asyncio.BufferedProtocol.
-    pub(super) is_buffered: bool,
+    /// How the protocol takes what was received.
+    pub(super) delivery: Delivery,
     pub(super) outbox: Outbox<Chunk>,
     pub(super) flow: Flow,
     /// `pause_reading()` was called.

@@ -3,6 +3,7 @@
 //! Owns the socket, the unsent bytes and the protocol. What it does is spread over its siblings: `reading`, `writing`
 //! and `closing`, which all work on [`State`]. Matches `asyncio.selector_events._SelectorSocketTransport`.
 
+use super::direct::Delivery;
 use super::endpoint::{self, Endpoint, PythonSocket};
 use super::state::{Rare, State};
 use crate::errors;
@@ -58,7 +59,7 @@ impl Stream {
             endpoint: beginning.endpoint,
             token: None,
             protocol: Some(beginning.protocol.clone().unbind()),
-            is_buffered: beginning.protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?,
+            delivery: Delivery::of(beginning.protocol)?,
             outbox: Outbox::new(),
             flow: Flow::new(),
             is_paused: false,
@@ -221,10 +222,10 @@ impl Stream {
     /// Replaces the protocol; matches BaseTransport.set_protocol.
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = protocol.py();
-        let is_buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?;
+        let delivery = Delivery::of(protocol)?;
         let protocol = protocol.clone().unbind();
         let old = self.state.with(py, |state| {
-            state.is_buffered = is_buffered;
+            state.delivery = delivery;
             state.protocol.replace(protocol)
         });
         drop(old);
