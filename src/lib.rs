@@ -9,7 +9,7 @@
 //! | 1 | `reactor` | poller, readiness, timers, inbox, outbox, flow: no Python |
 //! | 2 | `py`, `errors` | the bridge to Python |
 //! | 3 | `event_loop` | the loop itself: one turn, handles, watched descriptors |
-//! | 4 | `transport` | streams and listeners |
+//! | 4 | `transport` | streams, datagrams and listeners |
 //!
 //! The Python class `mioloop.Loop` derives from `event_loop::Loop` and `asyncio.BaseEventLoop`, in this order.
 
@@ -34,6 +34,8 @@ mod _core {
     #[pymodule_export]
     use super::event_loop::handle::{Handle, TimerHandle};
     #[pymodule_export]
+    use super::transport::datagram::Datagram;
+    #[pymodule_export]
     use super::transport::listener::Listener;
     #[pymodule_export]
     use super::transport::stream::Stream;
@@ -43,6 +45,7 @@ mod _core {
         let py = module.py();
         event_loop::define_methods(&py.get_type::<Loop>())?;
         event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
+        transport::datagram::define_methods(&py.get_type::<Datagram>())?;
         transport::stream::define_methods(&py.get_type::<Stream>())
     }
 

@@ -1,4 +1,4 @@
-"""What asyncio lends the loop: subprocesses, pipes, datagrams and socket calls, briefly.
+"""What asyncio lends the loop: subprocesses, pipes and socket calls, briefly.
 
 The whole of each is the business of the conformance suite; here is what every program needs, and
 what users have reported of other loops.
@@ -143,77 +143,6 @@ async def test_one_terminal_as_both_pipes(loop):
     writer.abort()
     await sent.wait_event("lost")
     os.close(controlling)
-
-
-# Datagrams ---------------------------------------------------------------------------------------
-
-
-class Datagrams(asyncio.DatagramProtocol):
-    """Keeps what it receives."""
-
-    def __init__(self, loop):
-        self.received = asyncio.Queue()
-        self.errors = asyncio.Queue()
-        self.lost = loop.create_future()
-
-    def connection_made(self, transport):
-        self.transport = transport
-
-    def datagram_received(self, data, address):
-        self.received.put_nowait((data, address))
-
-    def error_received(self, error):
-        self.errors.put_nowait(error)
-
-    def connection_lost(self, error):
-        self.lost.set_result(error)
-
-
-async def test_datagrams(loop):
-    one, first = await loop.create_datagram_endpoint(lambda: Datagrams(loop), local_addr=(HOST, 0))
-    address = one.get_extra_info("sockname")
-    other, second = await loop.create_datagram_endpoint(
-        lambda: Datagrams(loop), remote_addr=address
-    )
-    for data in (b"datagram", b"x" * 60_000):
-        other.sendto(data)
-        got, sender = await first.received.get()
-        assert got == data
-        one.sendto(got, sender)
-        assert await second.received.get() == (data, address)
-    one.close()
-    other.close()
-    assert await first.lost is None
-    assert await second.lost is None
-
-
-async def test_empty_datagrams(loop):
-    """They are delivered; elsewhere they have been dropped."""
-    transport, protocol = await loop.create_datagram_endpoint(
-        lambda: Datagrams(loop), local_addr=(HOST, 0)
-    )
-    with socket.socket(type=socket.SOCK_DGRAM) as sock:
-        sock.sendto(b"", transport.get_extra_info("sockname"))
-        sock.sendto(b"next", transport.get_extra_info("sockname"))
-        assert (await protocol.received.get())[0] == b""
-        assert (await protocol.received.get())[0] == b"next"
-    transport.close()
-    await protocol.lost
-
-
-async def test_errors_of_datagrams(loop):
-    """Nobody there: told to the protocol, and the transport goes on."""
-    with socket.socket(type=socket.SOCK_DGRAM) as free:
-        free.bind((HOST, 0))
-        address = free.getsockname()
-    transport, protocol = await loop.create_datagram_endpoint(
-        lambda: Datagrams(loop), remote_addr=address
-    )
-    transport.sendto(b"anyone?")
-    assert isinstance(await protocol.errors.get(), ConnectionRefusedError)
-    assert not transport.is_closing()
-    transport.close()
-    await protocol.lost
 
 
 # Socket calls ------------------------------------------------------------------------------------

@@ -3,9 +3,8 @@
 Owns the table of these names. The sources are searched for private names, and one that is missing
 in the table fails a test; so does a line of the table that nothing needs any more.
 
-Rules: what is checked about CPython is checked without importing mioloop, so that a new Python can
-be tried before there is a build for it. Our side is read from its sources: the stub stands for what
-Rust defines (stubtest compares the two).
+Rules: CPython is checked without importing mioloop, so that a new Python can be tried before there
+is a build for it. Our side is read from its sources; the stubs stand for Rust (stubtest compares).
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from test_layers import ROOT, SOURCES, WRITTEN, code_of
 PACKAGE = ROOT / "python" / "mioloop"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SEAM = [PACKAGE / name for name in ("_loop.py", "_signals.py", "_policy.py")]
-STUB = PACKAGE / "_core.pyi"
+STUBS = sorted(PACKAGE.glob("_core*.pyi"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ TABLE = [
     has("asyncio.events.TimerHandle", "_scheduled"),
     has("asyncio.format_helpers", "_format_callback_source(function, args)"),
     has("asyncio.futures", "_set_result_unless_cancelled(waiter, result)"),
-    has("asyncio.selector_events", "logger"),
+    has("asyncio.selector_events", "logger", "_SelectorDatagramTransport"),
     has(
         "asyncio.sslproto",
         "SSLProtocol(loop, protocol, sslcontext, waiter, server_side, server_hostname, "
@@ -111,7 +110,7 @@ TABLE = [
         "context=context)",
         since=(3, 15),
     ),
-    has(LOOP, "_make_datagram_transport", "_make_subprocess_transport", "_child_watcher_callback"),
+    has(LOOP, "_make_subprocess_transport", "_child_watcher_callback"),
     has(LOOP, "_make_read_pipe_transport", "_make_write_pipe_transport"),
     has(LOOP, "_sock_recv", "_sock_recv_into", "_sock_recvfrom", "_sock_recvfrom_into"),
     has(LOOP, "_sock_sendall", "_sock_sendto", "_sock_connect", "_sock_connect_cb", "_sock_accept"),
@@ -119,12 +118,11 @@ TABLE = [
     has(LOOP, "_sock_sendfile_native_impl", "_sock_sendfile_update_filepos"),
     # What asyncio asks of our loop, transports and handles.
     asks("asyncio.base_events", "_closed", "_debug", "_stopping", "_task_factory", "_thread_id"),
-    asks("asyncio.base_events", "_current_handle", "_write_to_self"),
+    asks("asyncio.base_events", "_current_handle", "_write_to_self", "_start_serving"),
     asks("asyncio.base_events", "_make_socket_transport", "_make_ssl_transport"),
     asks("asyncio.base_events", "_make_datagram_transport", "_make_subprocess_transport"),
     asks("asyncio.base_events", "_make_read_pipe_transport", "_make_write_pipe_transport"),
-    asks("asyncio.base_events", "_start_serving", "_stop_serving"),
-    asks("asyncio.base_events", "_sendfile_native", "_sock_sendfile_native"),
+    asks("asyncio.base_events", "_sendfile_native", "_sock_sendfile_native", "_stop_serving"),
     asks("asyncio.base_events", "_sendfile_compatible", "_start_tls_compatible"),
     asks("asyncio.base_events", "_FlowControlMixin", "_loop", "_protocol_paused", "_callback"),
     asks("asyncio.events", "_timer_handle_cancelled", "_args", "_callback", "_cancelled", "_when"),
@@ -143,6 +141,7 @@ TWINS = {
     "Loop": asyncio.SelectorEventLoop,
     "SignalHandlers": asyncio.SelectorEventLoop,
     "StreamTransport": selector_events._SelectorSocketTransport,
+    "DatagramTransport": selector_events._SelectorDatagramTransport,
     "Handle": events.Handle,
     "TimerHandle": events.TimerHandle,
 }
@@ -150,6 +149,7 @@ TWINS = {
 
 REPEATED = {
     ("transport/listener.rs", "RETRY_DELAY"): constants.ACCEPT_RETRY_DELAY,
+    ("transport/datagram/writing.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
     ("transport/writing.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
 }
 """asyncio's numbers that Rust writes down once more."""
@@ -312,14 +312,14 @@ def names_in_python() -> Iterator[tuple[str, str]]:
 def defined_by_us() -> set[str]:
     """Names that our sources give something to, and what the stub says that Rust has."""
     found = set()
-    for path in [*MODULES, STUB]:
+    for path in [*MODULES, *STUBS]:
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                     found.add(name)
                 case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
                     found.add(name)
-    return found | {path.stem for path in [*MODULES, STUB]}
+    return found | {path.stem for path in [*MODULES, *STUBS]}
 
 
 def private_names() -> dict[str, set[str]]:
@@ -361,12 +361,12 @@ def test_the_search_finds_what_is_private_elsewhere() -> None:
 def our_classes() -> dict[str, dict[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """The methods of our classes by name; Rust's by the stub."""
     found: dict[str, dict[str, ast.FunctionDef | ast.AsyncFunctionDef]] = {}
-    for path in [STUB, *SEAM]:
+    for path in [*STUBS, *SEAM]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ClassDef):
                 methods = found.setdefault(node.name, {})
                 # Below an `if` the stub has versions, and the seam declarations for mypy.
-                for child in ast.walk(node) if path == STUB else node.body:
+                for child in ast.walk(node) if path in STUBS else node.body:
                     if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                         methods[child.name] = child
     return found

@@ -76,14 +76,18 @@ class Client:
 
 def calls_of(script, tmp_path, answer, message, size):
     """The system calls of the server over MESSAGES exchanges, by name."""
+    return trace(script, tmp_path, SERVER.replace("{answer}", answer), Client, message, size)
+
+
+def trace(script, tmp_path, code, new_client, message, size):
+    """The system calls of any server between its marks, by name."""
     log = tmp_path / "trace"
-    code = SERVER.replace("{answer}", answer)
     strace = ["strace", "-f", "-qq", "-o", str(log)]
     process = script.start(code, before=strace)
     line = process.stdout.readline()
     if not line and "ptrace" in (error := process.stderr.read()).lower():
         pytest.skip(f"strace may not trace here: {error.strip()}")
-    client = Client(("127.0.0.1", int(line)))
+    client = new_client(("127.0.0.1", int(line)))
     for _ in range(3):
         client.exchange(message, size)
     client.mark()
@@ -139,4 +143,78 @@ def test_small_answers_over_many_turns(script, tmp_path, mioloop_only):
     calls = calls_of(script, tmp_path, answer, b"x" * 1024, 1024)
     writes = sum(calls[name] for name in ("sendto", "write", "sendmsg", "writev"))
     assert MESSAGES <= writes <= MESSAGES + 2
+    assert calls["epoll_ctl"] == 0
+
+
+DATAGRAMS = """
+import os, socket
+
+class Protocol(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def datagram_received(self, data, addr):
+        if data == b"mark":
+            os.access("/mioloop-mark", os.F_OK)
+        self.transport.sendto(data, addr)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    endpoint, _ = await loop.create_datagram_endpoint(Protocol, ("127.0.0.1", 0))
+    endpoint.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    loop.add_reader(0, os._exit, 0)
+    print(endpoint.get_extra_info("sockname")[1], flush=True)
+    await loop.create_future()
+
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(main())
+"""
+
+
+class DatagramClient:
+    """A blocking client that sends from many sockets to one endpoint."""
+
+    def __init__(self, address, sockets):
+        self.sockets = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(sockets)]
+        for sock in self.sockets:
+            sock.connect(address)
+
+    def exchange(self, message, _size):
+        """Send the message from every socket, then take the answer to each."""
+        for sock in self.sockets:
+            sock.send(message)
+        for sock in self.sockets:
+            assert sock.recv(len(message)) == message
+
+    def mark(self):
+        """Have the server make the call that is looked for in the trace."""
+        self.sockets[0].send(b"mark")
+        assert self.sockets[0].recv(4) == b"mark"
+
+    def close(self):
+        for sock in self.sockets:
+            sock.close()
+
+
+def test_one_datagram_at_a_time(script, tmp_path, mioloop_only):
+    """A wait, a read and a write for each, and now and then a look for more."""
+    calls = trace(script, tmp_path, DATAGRAMS, lambda to: DatagramClient(to, 1), b"x" * 64, 64)
+    marks = 2
+    reads = calls["recvfrom"] + calls["recvmmsg"]
+    assert ROUNDS <= reads <= ROUNDS + marks
+    assert calls["recvmmsg"] <= ROUNDS / 8
+    assert ROUNDS <= calls["sendto"] <= ROUNDS + marks
+    assert ROUNDS <= polls(calls) <= ROUNDS + marks
+    assert calls["epoll_ctl"] == calls["sendmmsg"] == 0
+    assert sum(calls.values()) <= 3 * (ROUNDS + marks) + 1
+
+
+def test_many_datagrams_at_a_time(script, tmp_path, mioloop_only):
+    """While they pile up, one call takes many and one call sends the answers."""
+    many = 100
+    calls = trace(script, tmp_path, DATAGRAMS, lambda to: DatagramClient(to, many), b"x" * 64, 64)
+    messages = ROUNDS * many
+    reads = calls["recvfrom"] + calls["recvmmsg"]
+    assert reads < messages / 3
+    assert calls["sendto"] + calls["sendmmsg"] <= reads
+    assert polls(calls) <= reads + 2
     assert calls["epoll_ctl"] == 0

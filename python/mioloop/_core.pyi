@@ -9,19 +9,28 @@ them on every loop. Checked against the built module by `stubtest`.
 import asyncio
 import socket
 import sys
-from asyncio.constants import _SendfileMode
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar, TypeVarTuple, final
+from typing import Any, Self, TypeAlias, TypeVar, TypeVarTuple, final
 
 from _typeshed import FileDescriptorLike
 from typing_extensions import disjoint_base
+
+from mioloop._core_transports import DatagramTransport, StreamTransport
 
 _Result = TypeVar("_Result")
 _Args = TypeVarTuple("_Args")
 _Call: TypeAlias = Callable[..., object]
 
-__all__ = ["Handle", "Listener", "Loop", "StreamTransport", "TimerHandle", "build_info"]
+__all__ = [
+    "DatagramTransport",
+    "Handle",
+    "Listener",
+    "Loop",
+    "StreamTransport",
+    "TimerHandle",
+    "build_info",
+]
 
 def build_info() -> dict[str, str]:
     """Tell how this module was built, for bug reports.
@@ -292,125 +301,6 @@ class TimerHandle:
     def __ge__(self, other: TimerHandle, /) -> bool: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
-
-@final
-class StreamTransport:
-    """The transport of a TCP or Unix connection. Matches `asyncio.Transport`.
-
-    `isinstance(transport, asyncio.Transport)` holds. Made by `create_connection()` and the like;
-    the constructor is for `mioloop.Loop`. It takes a connected, non-blocking socket, which it will
-    close, and calls the protocol from the next turn on, in copies of the current context or in the
-    given one; `waiter` is done when the protocol has its connection.
-
-    Raises:
-        OSError: the socket is closed.
-        RuntimeError: the loop is closed.
-    """
-
-    _sendfile_compatible: ClassVar[_SendfileMode]
-    _start_tls_compatible: ClassVar[bool]
-
-    def __new__(
-        cls,
-        core: Loop,
-        sock: socket.socket,
-        protocol: asyncio.BaseProtocol,
-        waiter: asyncio.Future[Any] | None = None,
-        extra: dict[str, Any] | None = None,
-        server: Any = None,
-        context: Context | None = None,
-    ) -> Self: ...
-    @property
-    def _loop(self) -> Loop: ...
-    @property
-    def _protocol_paused(self) -> bool: ...
-    @property
-    def _sock(self) -> socket.socket | None: ...
-    @property
-    def _sock_fd(self) -> int: ...
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Give information about the connection. Matches `BaseTransport.get_extra_info`.
-
-        Args:
-            name: `socket` (a `TransportSocket`), `sockname` or `peername`; after the end too.
-            default: the answer for other names.
-        """
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Have another protocol told from now on. Matches `BaseTransport.set_protocol`."""
-
-    def get_protocol(self) -> asyncio.BaseProtocol | None:
-        """Give the protocol; None after the end. Matches `BaseTransport.get_protocol`."""
-
-    def is_closing(self) -> bool:
-        """Tell whether it is closing or closed. Matches `BaseTransport.is_closing`."""
-
-    def is_reading(self) -> bool:
-        """Tell whether it receives. Matches `ReadTransport.is_reading`."""
-
-    def pause_reading(self) -> None:
-        """Stop to receive; may be called again. Matches `ReadTransport.pause_reading`."""
-
-    def resume_reading(self) -> None:
-        """Go on receiving; may be called again. Matches `ReadTransport.resume_reading`."""
-
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Send without waiting, in order. Matches `WriteTransport.write`.
-
-        What is written in one turn leaves together at its end, or at once when it is much. After
-        the connection was lost it is dropped.
-
-        Args:
-            data: bytes-like. It may be changed after the call.
-
-        Raises:
-            RuntimeError: after `write_eof()`, or while `loop.sendfile()` is sending.
-            TypeError: `data` is not bytes-like.
-        """
-
-    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
-        """Send the parts as if they were one; errors as of `write()`. Matches its namesake."""
-
-    def write_eof(self) -> None:
-        """End the sending direction once everything is sent. Matches `WriteTransport.write_eof`."""
-
-    def can_write_eof(self) -> bool:
-        """Tell whether there is `write_eof()`: True. Matches `WriteTransport.can_write_eof`."""
-
-    def get_write_buffer_size(self) -> int:
-        """Tell how many bytes wait to be sent. Matches `WriteTransport.get_write_buffer_size`."""
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        """Give both water marks in bytes. Matches `WriteTransport.get_write_buffer_limits`.
-
-        Returns:
-            The low one, the high one.
-        """
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set the water marks. Matches `WriteTransport.set_write_buffer_limits`.
-
-        Args:
-            high: bytes; with more, the protocol's `pause_writing()` is called. By default four
-                times `low`, or 64 KiB.
-            low: bytes; at or below, `resume_writing()` is called. By default a quarter of `high`.
-
-        Raises:
-            ValueError: not `high` >= `low` >= 0.
-        """
-
-    def close(self) -> None:
-        """Close once everything is sent. Matches `BaseTransport.close`.
-
-        The protocol's `connection_lost(None)` follows in a later turn; so for `abort()`.
-        """
-
-    def abort(self) -> None:
-        """Close at once, without sending what waits. Matches `WriteTransport.abort`."""
-
-    def _force_close(self, exc: BaseException | None) -> None: ...
-    def _make_empty_waiter(self) -> asyncio.Future[None]: ...
-    def _reset_empty_waiter(self) -> None: ...
 
 @final
 class Listener:

@@ -69,7 +69,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         asyncio.BaseEventLoop.__init__(self)
         self._signal_handlers = {}
         self._listeners: dict[int, _core.Listener] = {}
-        # Borrowed transports (datagrams) register here; asyncio's Unix servers there.
+        # Borrowed transports register here; asyncio's Unix servers there.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self._set_other_transports(self._transports.data)  # type: ignore[attr-defined]
         self._unix_server_sockets: dict[socket.socket, int] = {}
@@ -151,6 +151,17 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
         return ssl_protocol._app_transport
 
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any = None,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _core.DatagramTransport:
+        self._ensure_fd_no_transport(sock)
+        return _core.DatagramTransport(self, sock, protocol, address, waiter, extra)
+
     def _start_serving(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -231,7 +242,6 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
     # --- borrowed from asyncio's selector loops, by name ------------------------------------
 
     _accept_connection2 = _Selector._accept_connection2
-    _make_datagram_transport = _Selector._make_datagram_transport
     _make_read_pipe_transport = _Selector._make_read_pipe_transport
     _make_write_pipe_transport = _Selector._make_write_pipe_transport
     _make_subprocess_transport = _Selector._make_subprocess_transport

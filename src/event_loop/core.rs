@@ -31,10 +31,12 @@ use super::owned::{Owned, Runnable, Timer};
 use super::run::Run;
 use super::{Loop, Shared};
 use crate::errors;
+use crate::py::address::Peers;
 use crate::py::context::Entered;
 use crate::py::object;
 use crate::reactor::poller::Events;
 use crate::sys::clock;
+use crate::sys::datagram::Slots;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::VecDeque;
@@ -78,17 +80,23 @@ pub(crate) struct Turns {
     pub(crate) scratch: Scratch,
 }
 
-/// The buffer that small reads of all transports share; made when it is first needed.
+/// What the reads of all transports share; made when it is first needed.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch(Vec<u8>);
+pub(crate) struct Scratch {
+    /// For small reads of streams.
+    bytes: Vec<u8>,
+    /// For datagrams of the internet and of Unix sockets; None also while it is in use.
+    pub(crate) slots: [Option<Box<Slots>>; 2],
+    pub(crate) peers: Peers,
+}
 
 impl Scratch {
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut [u8] {
-        if self.0.is_empty() {
-            self.0.resize(SCRATCH, 0);
+        if self.bytes.is_empty() {
+            self.bytes.resize(SCRATCH, 0);
         }
-        &mut self.0
+        &mut self.bytes
     }
 }
 

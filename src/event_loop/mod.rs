@@ -95,7 +95,7 @@ impl Loop {
         self.owned.with(py, |owned| {
             let token = owned.token_of(fd)?;
             match owned.get_mut(token)? {
-                Registered::Source(source) => source.is_stream().then(|| source.to_object(py)),
+                Registered::Source(source) => source.is_transport().then(|| source.to_object(py)),
                 Registered::Watch(_) => None,
             }
         })

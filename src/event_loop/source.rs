@@ -5,6 +5,7 @@
 use super::Loop;
 use super::run::Run;
 use crate::reactor::readiness::Readiness;
+use crate::transport::datagram::Datagram;
 use crate::transport::listener::Listener;
 use crate::transport::stream::Stream;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 #[derive(Debug)]
 pub(crate) enum Source {
     Stream(Py<Stream>),
+    Datagram(Py<Datagram>),
     Listener(Py<Listener>),
 }
 
@@ -35,6 +37,7 @@ impl Source {
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         match self {
             Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
+            Self::Datagram(datagram) => Self::Datagram(datagram.clone_ref(py)),
             Self::Listener(listener) => Self::Listener(listener.clone_ref(py)),
         }
     }
@@ -44,6 +47,7 @@ impl Source {
     pub(crate) fn on_event(&self, run: &mut Run<'_, '_>, event: Event) -> PyResult<()> {
         match self {
             Self::Stream(stream) => Stream::on_event(stream.bind(run.core.py()), run, event),
+            Self::Datagram(datagram) => Datagram::on_event(datagram.bind(run.core.py()), run, event),
             Self::Listener(listener) => Listener::on_event(listener.bind(run.core.py()), run, event),
         }
     }
@@ -53,17 +57,19 @@ impl Source {
     pub(crate) fn flush(&self, core: &Bound<'_, Loop>) -> PyResult<()> {
         match self {
             Self::Stream(stream) => Stream::flush(stream.bind(core.py())),
+            Self::Datagram(datagram) => Datagram::flush(datagram.bind(core.py())),
             Self::Listener(_) => Ok(()),
         }
     }
 
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream(_))
+    pub(crate) fn is_transport(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Datagram(_))
     }
 
     pub(crate) fn to_object(&self, py: Python<'_>) -> Py<PyAny> {
         match self {
             Self::Stream(stream) => stream.clone_ref(py).into_any(),
+            Self::Datagram(datagram) => datagram.clone_ref(py).into_any(),
             Self::Listener(listener) => listener.clone_ref(py).into_any(),
         }
     }
@@ -71,6 +77,7 @@ impl Source {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self {
             Self::Stream(stream) => visit.call(stream),
+            Self::Datagram(datagram) => visit.call(datagram),
             Self::Listener(listener) => visit.call(listener),
         }
     }

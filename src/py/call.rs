@@ -216,3 +216,20 @@ pub(crate) fn call_method1<'py>(
     // SAFETY: a new reference, or NULL with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(object.py(), answer) }
 }
+
+/// Calls `object.name(first, second)` without making a bound method.
+#[inline]
+pub(crate) fn call_method2<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    first: &Bound<'py, PyAny>,
+    second: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let stack = [std::ptr::null_mut(), object.as_ptr(), first.as_ptr(), second.as_ptr()];
+    let flags = 3 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+    let args = stack[1..].as_ptr();
+    // SAFETY: three live references after a scratch place, as the flag says.
+    let answer = unsafe { ffi::PyObject_VectorcallMethod(name.as_ptr(), args, flags, std::ptr::null_mut()) };
+    // SAFETY: a new reference, or NULL with an exception set.
+    unsafe { Bound::from_owned_ptr_or_err(object.py(), answer) }
+}

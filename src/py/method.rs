@@ -52,6 +52,53 @@ impl<'a, 'py> Arguments<'a, 'py> {
         }
     }
 
+    /// The arguments of `function(first, second=None)`, by position or by name, or Python's own TypeError.
+    #[inline]
+    pub(crate) fn one_or_two(
+        &self,
+        function: &str,
+        names: [&Bound<'py, PyString>; 2],
+    ) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Borrowed<'a, 'py, PyAny>>)> {
+        match (self.positional(), self.keywords) {
+            ([first], None) => Ok((*first, None)),
+            ([first, second], None) => Ok((*first, Some(*second))),
+            _ => self.one_or_two_by_name(function, names),
+        }
+    }
+
+    #[cold]
+    fn one_or_two_by_name(
+        &self,
+        function: &str,
+        names: [&Bound<'py, PyString>; 2],
+    ) -> PyResult<(Borrowed<'a, 'py, PyAny>, Option<Borrowed<'a, 'py, PyAny>>)> {
+        let mut given = [None; 2];
+        if self.positional > given.len() {
+            let count = self.positional + 1;
+            let text = format!("{function}() takes from 2 to 3 positional arguments but {count} were given");
+            return Err(PyTypeError::new_err(text));
+        }
+        for (place, value) in given.iter_mut().zip(self.positional()) {
+            *place = Some(*value);
+        }
+        let keywords = self.keywords.into_iter().flat_map(PyTupleMethods::iter);
+        for (keyword, value) in keywords.zip(&self.values[self.positional..]) {
+            match names.iter().position(|name| is_name(&keyword.as_borrowed(), name)) {
+                Some(index) if given[index].is_none() => given[index] = Some(*value),
+                Some(_) => {
+                    let text = format!("{function}() got multiple values for argument '{keyword}'");
+                    return Err(PyTypeError::new_err(text));
+                }
+                None => {
+                    let text = format!("{function}() got an unexpected keyword argument '{keyword}'");
+                    return Err(PyTypeError::new_err(text));
+                }
+            }
+        }
+        let [Some(first), second] = given else { return Err(missing(function, &[names[0].to_str()?])) };
+        Ok((first, second))
+    }
+
     /// No arguments at all, or Python's own TypeError.
     #[inline]
     pub(crate) fn require_none(&self, function: &str) -> PyResult<()> {

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "the bridge is where the C API is called; every block says why it is sound")]
 
+pub(crate) mod address;
 pub(crate) mod buffer;
 pub(crate) mod call;
 pub(crate) mod cell;

@@ -41,6 +41,11 @@ impl Name {
 pub(crate) static BASE_CREATE_TASK: Name = Name::new("asyncio.base_events", "BaseEventLoop.create_task");
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
 pub(crate) static FUTURE: Name = Name::new("asyncio.futures", "Future");
+// Before Python 3.13 asyncio's own datagram transports are no instances of its class for them.
+#[cfg(Py_3_13)]
+pub(crate) static DATAGRAM_TRANSPORT: Name = Name::new("asyncio.selector_events", "_SelectorDatagramTransport");
+#[cfg(not(Py_3_13))]
+pub(crate) static DATAGRAM_TRANSPORT: Name = Name::new("asyncio", "DatagramTransport");
 pub(crate) static FORMAT_CALLBACK: Name = Name::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_format_handle");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");

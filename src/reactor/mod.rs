@@ -7,11 +7,15 @@
 //! | [`timers`] | deadlines, in order |
 //! | [`inbox`] | what other threads posted, and whether the loop must be woken for it |
 //! | [`outbox`] | bytes that wait to be written |
+//! | [`parcels`] | datagrams that wait to be sent |
+//! | [`appetite`] | how many datagrams a read asks for |
 //! | [`flow`] | the water marks of one transport |
 
+pub(crate) mod appetite;
 pub(crate) mod flow;
 pub(crate) mod inbox;
 pub(crate) mod outbox;
+pub(crate) mod parcels;
 pub(crate) mod poller;
 pub(crate) mod readiness;
 pub(crate) mod timers;

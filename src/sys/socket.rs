@@ -14,9 +14,9 @@ unsafe extern "C" {
 
 /// Flags for every send: a peer that went away is an error of this call, not a SIGPIPE of the process.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const SEND_FLAGS: c_int = libc::MSG_NOSIGNAL;
+pub(super) const SEND_FLAGS: c_int = libc::MSG_NOSIGNAL;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-const SEND_FLAGS: c_int = 0;
+pub(super) const SEND_FLAGS: c_int = 0;
 
 /// At most so many parts are handed to one `sendmsg(2)`; Linux allows 1024.
 pub(crate) const MAX_PARTS: usize = 64;
@@ -55,8 +55,14 @@ pub(crate) fn send_vectored(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usiz
 
 /// The size of a type in the unit that the socket calls take.
 #[expect(clippy::cast_possible_truncation, reason = "the types that come here are a few bytes long")]
-const fn length_of<T>() -> libc::socklen_t {
+pub(super) const fn length_of<T>() -> libc::socklen_t {
     size_of::<T>() as libc::socklen_t
+}
+
+/// The number of an address family in the unit that addresses have.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "families are small numbers")]
+const fn family_of(family: c_int) -> libc::sa_family_t {
+    family as libc::sa_family_t
 }
 
 /// A socket address, in as little memory as it needs: every connection keeps two.
@@ -105,21 +111,81 @@ impl Address {
     }
 }
 
-/// Room for an address that the kernel writes.
-struct AddressRoom {
+/// Room for an address that the kernel writes, or reads.
+#[derive(Debug)]
+pub(super) struct AddressRoom {
     storage: libc::sockaddr_storage,
     length: libc::socklen_t,
 }
 
 impl AddressRoom {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: a sockaddr_storage of zeros is valid: family AF_UNSPEC.
         let storage = unsafe { mem::zeroed() };
         Self { storage, length: length_of::<libc::sockaddr_storage>() }
     }
 
-    fn pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+    pub(super) fn pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
         ((&raw mut self.storage).cast(), &raw mut self.length)
+    }
+
+    /// What a call that takes an address wants; valid as long as the room stays in its place.
+    pub(super) fn parts(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        ((&raw const self.storage).cast(), self.length)
+    }
+
+    /// All of the room again, for the next address that the kernel writes.
+    pub(super) fn renewed(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        self.length = length_of::<libc::sockaddr_storage>();
+        self.pointers()
+    }
+
+    /// Notes how much the kernel has written, where it does not do so itself.
+    pub(super) fn set_length(&mut self, length: libc::socklen_t) {
+        self.length = length;
+    }
+
+    /// What the kernel wrote; None if that was nothing.
+    pub(super) fn given(&self) -> Option<Address> {
+        (self.length > 0).then(|| self.address())
+    }
+
+    /// An address as the kernel reads it. The name of a Unix socket is cut off where the kernel's room for it ends.
+    pub(super) fn of(address: &Address) -> Self {
+        let mut room = Self::new();
+        let storage = &raw mut room.storage;
+        match address {
+            Address::Ip4 { host, port } => {
+                // SAFETY: sockaddr_storage is large and aligned enough for every address, and valid as zeros.
+                let place: &mut libc::sockaddr_in = unsafe { &mut *storage.cast() };
+                place.sin_family = family_of(libc::AF_INET);
+                place.sin_port = port.to_be();
+                place.sin_addr.s_addr = u32::from_ne_bytes(*host);
+                room.length = length_of::<libc::sockaddr_in>();
+            }
+            Address::Ip6 { host, port, flow, scope } => {
+                // SAFETY: as above.
+                let place: &mut libc::sockaddr_in6 = unsafe { &mut *storage.cast() };
+                place.sin6_family = family_of(libc::AF_INET6);
+                place.sin6_port = port.to_be();
+                place.sin6_flowinfo = flow.to_be();
+                place.sin6_addr.s6_addr = *host;
+                place.sin6_scope_id = *scope;
+                room.length = length_of::<libc::sockaddr_in6>();
+            }
+            Address::Unix(name) => {
+                // SAFETY: as above.
+                let place: &mut libc::sockaddr_un = unsafe { &mut *storage.cast() };
+                place.sun_family = family_of(libc::AF_UNIX);
+                for (to, from) in place.sun_path.iter_mut().zip(name) {
+                    *to = from.cast_signed() as _;
+                }
+                let length = mem::offset_of!(libc::sockaddr_un, sun_path) + name.len().min(place.sun_path.len());
+                room.length = libc::socklen_t::try_from(length).unwrap_or(0);
+            }
+            Address::Other => room.length = 0,
+        }
+        room
     }
 
     fn address(&self) -> Address {

@@ -4,13 +4,11 @@
 //! Python socket until somebody asks for it; from then on that object owns the descriptor. Addresses answer after the
 //! socket is closed, as asyncio's do.
 
-use crate::errors;
 use crate::py::names;
 use crate::sys::socket::{self, Address};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// Who closes the descriptor.
@@ -184,18 +182,5 @@ impl Closing {
     pub(super) fn close(self, py: Python<'_>) -> PyResult<()> {
         drop(self.fd);
         self.object.map_or(Ok(()), |object| object.call_method0(py, intern!(py, "close")).map(drop))
-    }
-}
-
-/// An address as Python's `socket` module gives it.
-pub(super) fn address_object<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, PyAny>> {
-    match address {
-        Address::Ip4 { port, .. } => Ok((address.host_text(), *port).into_pyobject(py)?.into_any()),
-        Address::Ip6 { port, flow, scope, .. } => {
-            Ok((address.host_text(), *port, *flow, *scope).into_pyobject(py)?.into_any())
-        }
-        Address::Unix(name) if name.first() == Some(&0) => Ok(PyBytes::new(py, name).into_any()),
-        Address::Unix(path) => Ok(errors::path(py, path)?.into_any()),
-        Address::Other => Ok(PyString::new(py, "").into_any()),
     }
 }

@@ -15,7 +15,7 @@ use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
-use crate::py::{context, names};
+use crate::py::{address, context, names};
 use crate::reactor::poller::Token;
 use crate::sys::socket::{self, Address};
 use mio::Interest;
@@ -111,7 +111,7 @@ impl Listener {
                 Stream::begin(listener.core.bind(py), beginning).map(drop)
             }),
             Handler::Callback(callback) => endpoint::make_socket(py, fd).and_then(|sock| {
-                let peer = endpoint::address_object(py, &peer)?;
+                let peer = address::to_object(py, &peer)?;
                 let context = listener.is_context_given.then_some(context);
                 callback.bind(py).call1((sock, peer, context)).map(drop)
             }),

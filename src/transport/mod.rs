@@ -10,10 +10,12 @@
 //! | [`closing`] | errors, `close()`, `abort()`, `connection_lost` |
 //! | [`endpoint`] | a socket: its descriptor, its one owner, its addresses |
 //! | [`listener`] | accepting connections |
+//! | [`datagram`] | the transport of datagrams, of all kinds of sockets |
 //!
 //! The rules are those of asyncio's selector transports; where a method matches one of theirs, it says which.
 
 mod closing;
+pub(crate) mod datagram;
 mod direct;
 mod endpoint;
 pub(crate) mod listener;

@@ -12,7 +12,7 @@ use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::Run;
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
-use crate::py::{context, names};
+use crate::py::{address, context, names};
 use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::poller::READ;
@@ -208,7 +208,7 @@ impl Stream {
         {
             return Ok(Some(value));
         }
-        let address = match name.extract::<&str>() {
+        let found = match name.extract::<&str>() {
             Ok("socket") => {
                 return Self::transport_socket(slf).map(|sock| Some(sock.into_bound(py)));
             }
@@ -216,7 +216,7 @@ impl Stream {
             Ok("peername") => state.with(py, |state| state.endpoint.peer()),
             _ => return Ok(default),
         };
-        address.map(|address| endpoint::address_object(py, &address)).transpose()
+        found.map(|found| address::to_object(py, &found)).transpose()
     }
 
     /// Replaces the protocol; matches BaseTransport.set_protocol.
