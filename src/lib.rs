@@ -10,11 +10,13 @@
 //! | 2 | `py`, `errors` | the bridge to Python |
 //! | 3 | `event_loop` | the loop itself: one turn, handles, watched descriptors |
 //! | 4 | `transport` | streams, datagrams and listeners |
+//! | 4 | `executor` | calls in other threads |
 //!
 //! The Python class `mioloop.Loop` derives from `event_loop::Loop` and `asyncio.BaseEventLoop`, in this order.
 
 mod errors;
 mod event_loop;
+mod executor;
 mod py;
 mod reactor;
 mod sys;
@@ -25,7 +27,7 @@ use pyo3::prelude::*;
 /// The engine of mioloop.
 #[pymodule(gil_used = true)]
 mod _core {
-    use super::{event_loop, transport};
+    use super::{event_loop, executor, transport};
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
@@ -44,6 +46,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         event_loop::define_methods(&py.get_type::<Loop>())?;
+        executor::define_methods(&py.get_type::<Loop>())?;
         event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
         transport::datagram::define_methods(&py.get_type::<Datagram>())?;
         transport::stream::define_methods(&py.get_type::<Stream>())

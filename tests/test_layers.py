@@ -34,6 +34,7 @@ UPWARD = {
     # Readiness comes from below and must reach the transport that it is for: `Source::on_ready` is
     # one match over what can be registered, and the only place where a lower layer knows a higher.
     ("src/event_loop/source.rs", "transport"),
+    ("src/event_loop/source.rs", "executor"),
 }
 
 UNSAFE_FOLDERS = ("sys", "py")

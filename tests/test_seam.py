@@ -65,6 +65,7 @@ TABLE = [
     has("asyncio.base_events", "_format_handle(handle)", "logger"),
     has(LOOP, "_asyncgen_firstiter_hook(agen)", "_asyncgen_finalizer_hook(agen)"),
     has(LOOP, "_set_coroutine_origin_tracking(enabled)", "_check_callback(callback, method)"),
+    has(LOOP, "_default_executor", "_executor_shutdown_called"),
     has(LOOP, "_check_thread()", "_check_closed()", "_check_signal(sig)"),
     has("asyncio.base_events.Server", "_attach()", "_detach()", before=(3, 13)),
     has("asyncio.base_events.Server", "_attach(stream)", "_detach(stream)", since=(3, 13)),
@@ -92,6 +93,7 @@ TABLE = [
     has("asyncio.trsock", "TransportSocket(sock)"),
     has("asyncio.unix_events", "_PidfdChildWatcher()", "_ThreadedChildWatcher()", since=(3, 14)),
     has("asyncio.unix_events", "can_use_pidfd()", "_DefaultEventLoopPolicy()", since=(3, 14)),
+    has("concurrent.futures.thread", "_global_shutdown_lock", "_shutdown", "_threads_queues"),
     has("ctypes.pythonapi", "_PyBytes_Resize", "_PyObject_GetMethod", "_PyType_Lookup"),
     has("linecache", "_register_code(code, source, filename)", since=(3, 14)),
     has("os", "_exit(status)"),
@@ -242,7 +244,7 @@ def test_a_wrong_line_would_fail() -> None:
 def test_what_rust_imports_is_there() -> None:
     code = (ROOT / "src" / "py" / "names.rs").read_text()
     names = re.findall(r'Name::new\("([\w.]+)",\s*"([\w.]+)"\)', code)
-    assert len(names) == code.count("Name::new(")
+    assert 0 < len(names) == code.count("Name::new(")
     everywhere = "".join(path.read_text() for path in SOURCES)
     names += [
         (module, "logger") for module in re.findall(r'names::logger\(py, "(.+?)"', everywhere)
@@ -253,7 +255,6 @@ def test_what_rust_imports_is_there() -> None:
             pkgutil.resolve_name(f"{module}:{attribute}")
         except (ImportError, AttributeError) as error:
             missing.append(f"{module}:{attribute}: {error}")
-    assert names
     assert not missing
 
 

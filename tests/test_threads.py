@@ -1,13 +1,11 @@
-"""Loops and threads: call_soon_threadsafe, executors, wrong-thread checks, several loops."""
+"""Loops and threads: call_soon_threadsafe, wrong-thread checks, several loops."""
 
 import asyncio
 import concurrent.futures
 import contextvars
 import functools
 import socket
-import sys
 import threading
-import time
 
 import pytest
 
@@ -169,105 +167,6 @@ async def test_a_thread_that_keeps_the_interpreter_busy(loop):
     finally:
         going = False
         thread.join()
-
-
-# Executors -------------------------------------------------------------------------------------
-
-
-async def test_run_in_executor(loop):
-    assert await loop.run_in_executor(None, int, "5") == 5
-    assert await loop.run_in_executor(None, functools.partial(int, "11", base=2)) == 3
-    with pytest.raises(ValueError, match="invalid literal"):
-        await loop.run_in_executor(None, int, "x")
-    here = threading.get_ident()
-    assert await loop.run_in_executor(None, threading.get_ident) != here
-
-
-async def test_many_in_the_executor(loop):
-    calls = [loop.run_in_executor(None, lambda number=number: number) for number in range(500)]
-    assert await asyncio.gather(*calls) == list(range(500))
-
-
-async def test_the_future_of_an_executor(loop):
-    future = loop.run_in_executor(None, int)
-    assert isinstance(future, asyncio.Future)
-    assert future.get_loop() is loop
-    assert await future == 0
-
-
-async def test_threads_of_the_executor(loop):
-    names = {await loop.run_in_executor(None, lambda: threading.current_thread().name)}
-    assert all(name.startswith("asyncio_") for name in names)
-
-
-async def test_an_executor_of_ones_own(loop):
-    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="mine") as pool:
-        name = await loop.run_in_executor(pool, lambda: threading.current_thread().name)
-        assert name.startswith("mine")
-        loop.set_default_executor(pool)
-        name = await loop.run_in_executor(None, lambda: threading.current_thread().name)
-        assert name.startswith("mine")
-
-
-def test_only_thread_pools_are_default_executors(loop):
-    with pytest.raises(TypeError, match=r"^executor must be ThreadPoolExecutor instance$"):
-        loop.set_default_executor(object())
-
-
-async def test_to_thread(loop):
-    variable.set("task")
-    assert await asyncio.to_thread(variable.get) == "task"
-    assert await asyncio.to_thread(dict, a=1) == {"a": 1}
-
-
-async def test_cancelling_waits_for_nothing(loop):
-    begun, go_on = threading.Event(), threading.Event()
-
-    def work():
-        begun.set()
-        go_on.wait()
-
-    future = loop.run_in_executor(None, work)
-    try:
-        begun.wait()
-        future.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await future
-    finally:
-        go_on.set()
-
-
-async def test_after_the_executor_was_shut_down(loop):
-    assert await loop.run_in_executor(None, int) == 0
-    await loop.shutdown_default_executor()
-    with pytest.raises(RuntimeError, match=r"^Executor shutdown has been called$"):
-        loop.run_in_executor(None, int)
-
-
-async def test_shutting_down_waits_for_what_runs(loop):
-    ended = []
-    future = loop.run_in_executor(None, lambda: (time.sleep(0.05), ended.append(1)))
-    await loop.shutdown_default_executor()
-    assert ended == [1]
-    await future
-
-
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="3.12.1 never times out, 3.11 cannot")
-async def test_shutting_down_has_an_end(loop):
-    go_on = threading.Event()
-    future = loop.run_in_executor(None, go_on.wait)
-    try:
-        with pytest.warns(RuntimeWarning, match="joining its threads within 0.01 seconds"):
-            await loop.shutdown_default_executor(0.01)
-    finally:
-        go_on.set()
-    assert await future
-
-
-def test_no_executor_on_a_closed_loop(loop):
-    loop.close()
-    with pytest.raises(RuntimeError, match=r"^Event loop is closed$"):
-        loop.run_in_executor(None, int)
 
 
 # The wrong thread ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ is used here is listed in `tests/test_seam.py`. Nothing in asyncio is ever chang
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
 import os
 import selectors
@@ -106,6 +107,37 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         self._listeners.clear()
         self._selector = None
         self._close_core()
+
+    if sys.version_info >= (3, 12) and sys.version_info < (3, 13):
+
+        async def shutdown_default_executor(
+            self,
+            timeout: float | None = None,  # noqa: ASYNC109  (asyncio's own argument)
+        ) -> None:
+            """End the default executor; wait `timeout` seconds for its threads, None: for ever.
+
+            Early releases of Python 3.12 wait for ever, and block the loop meanwhile, whatever
+            they are told. This is what later Pythons do.
+            """
+            self._executor_shutdown_called = True
+            executor = self._default_executor  # type: ignore[attr-defined]
+            if executor is None:
+                return
+            waiting = concurrent.futures.ThreadPoolExecutor(1)
+            ended = asyncio.wrap_future(waiting.submit(executor.shutdown), loop=self)
+            try:
+                await asyncio.wait_for(ended, timeout)
+            except TimeoutError:
+                warnings.warn(
+                    "The executor did not finishing joining "  # asyncio's words
+                    f"its threads within {timeout} seconds.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                executor.shutdown(wait=False)
+                waiting.shutdown(wait=False)
+            else:
+                waiting.shutdown()
 
     # --- transports -------------------------------------------------------------------------
 

@@ -118,6 +118,16 @@ impl Loop {
         self.owned.with(py, |owned| owned.ready.push_back(runnable));
     }
 
+    /// Queues something for the next turn, from another thread; the loop sleeps and must be woken if it is given back.
+    pub(crate) fn post(&self, py: Python<'_>, runnable: Runnable) -> Option<Arc<Shared>> {
+        let shared = self.shared_or_closed(py)?;
+        if cfg!(Py_GIL_DISABLED) {
+            return shared.inbox.post(runnable).then_some(shared);
+        }
+        self.make_ready(py, runnable);
+        shared.inbox.unpark_attached().then_some(shared)
+    }
+
     /// Whether the caller is on the thread that runs the loop, or the loop does not run.
     #[inline]
     fn is_owner(&self) -> bool {

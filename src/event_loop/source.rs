@@ -4,6 +4,7 @@
 
 use super::Loop;
 use super::run::Run;
+use crate::executor::Job;
 use crate::reactor::readiness::Readiness;
 use crate::transport::datagram::Datagram;
 use crate::transport::listener::Listener;
@@ -11,12 +12,13 @@ use crate::transport::stream::Stream;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-/// A transport or listener.
+/// A transport or listener, or a call that another thread has made.
 #[derive(Debug)]
 pub(crate) enum Source {
     Stream(Py<Stream>),
     Datagram(Py<Datagram>),
     Listener(Py<Listener>),
+    Job(Py<Job>),
 }
 
 /// What a source is told in a turn.
@@ -26,7 +28,7 @@ pub(crate) enum Event {
     Ready(Readiness),
     /// The transport is new: `connection_made`, then reading starts.
     Start,
-    /// Reading stopped for fairness or was resumed: go on.
+    /// Reading stopped for fairness or was resumed, or a thread has done its part: go on.
     Continue,
     /// The connection is gone: `connection_lost`.
     Lost,
@@ -39,6 +41,7 @@ impl Source {
             Self::Stream(stream) => Self::Stream(stream.clone_ref(py)),
             Self::Datagram(datagram) => Self::Datagram(datagram.clone_ref(py)),
             Self::Listener(listener) => Self::Listener(listener.clone_ref(py)),
+            Self::Job(job) => Self::Job(job.clone_ref(py)),
         }
     }
 
@@ -49,6 +52,7 @@ impl Source {
             Self::Stream(stream) => Stream::on_event(stream.bind(run.core.py()), run, event),
             Self::Datagram(datagram) => Datagram::on_event(datagram.bind(run.core.py()), run, event),
             Self::Listener(listener) => Listener::on_event(listener.bind(run.core.py()), run, event),
+            Self::Job(job) => Job::on_event(job.bind(run.core.py()), run, event),
         }
     }
 
@@ -58,7 +62,7 @@ impl Source {
         match self {
             Self::Stream(stream) => Stream::flush(stream.bind(core.py())),
             Self::Datagram(datagram) => Datagram::flush(datagram.bind(core.py())),
-            Self::Listener(_) => Ok(()),
+            Self::Listener(_) | Self::Job(_) => Ok(()),
         }
     }
 
@@ -71,6 +75,7 @@ impl Source {
             Self::Stream(stream) => stream.clone_ref(py).into_any(),
             Self::Datagram(datagram) => datagram.clone_ref(py).into_any(),
             Self::Listener(listener) => listener.clone_ref(py).into_any(),
+            Self::Job(job) => job.clone_ref(py).into_any(),
         }
     }
 
@@ -79,6 +84,7 @@ impl Source {
             Self::Stream(stream) => visit.call(stream),
             Self::Datagram(datagram) => visit.call(datagram),
             Self::Listener(listener) => visit.call(listener),
+            Self::Job(job) => visit.call(job),
         }
     }
 }

@@ -39,6 +39,7 @@ impl Name {
 }
 
 pub(crate) static BASE_CREATE_TASK: Name = Name::new("asyncio.base_events", "BaseEventLoop.create_task");
+pub(crate) static BASE_RUN_IN_EXECUTOR: Name = Name::new("asyncio.base_events", "BaseEventLoop.run_in_executor");
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
 pub(crate) static FUTURE: Name = Name::new("asyncio.futures", "Future");
 // Before Python 3.13 asyncio's own datagram transports are no instances of its class for them.
@@ -48,10 +49,14 @@ pub(crate) static DATAGRAM_TRANSPORT: Name = Name::new("asyncio.selector_events"
 pub(crate) static DATAGRAM_TRANSPORT: Name = Name::new("asyncio", "DatagramTransport");
 pub(crate) static FORMAT_CALLBACK: Name = Name::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_format_handle");
+pub(crate) static FUTURES_CANCELLED_ERROR: Name = Name::new("concurrent.futures", "CancelledError");
+pub(crate) static FUTURES_EXIT_LOCK: Name = Name::new("concurrent.futures.thread", "_global_shutdown_lock");
+pub(crate) static FUTURES_INVALID_STATE_ERROR: Name = Name::new("concurrent.futures", "InvalidStateError");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
 pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
 pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures", "_set_result_unless_cancelled");
 pub(crate) static SOCKET: Name = Name::new("socket", "socket");
+pub(crate) static THREAD: Name = Name::new("threading", "Thread");
 pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle");
 pub(crate) static TRANSPORT: Name = Name::new("asyncio.transports", "_FlowControlMixin");
 pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");
