@@ -10,7 +10,7 @@
 //! | 2 | `py`, `errors` | the bridge to Python |
 //! | 3 | `event_loop` | the loop itself: one turn, handles, watched descriptors |
 //! | 4 | `transport` | streams, datagrams and listeners |
-//! | 4 | `executor` | calls in other threads |
+//! | 4 | `executor`, `resolver` | calls in other threads; addresses in figures |
 //!
 //! The Python class `mioloop.Loop` derives from `event_loop::Loop` and `asyncio.BaseEventLoop`, in this order.
 
@@ -19,6 +19,7 @@ mod event_loop;
 mod executor;
 mod py;
 mod reactor;
+mod resolver;
 mod sys;
 mod transport;
 
@@ -27,7 +28,7 @@ use pyo3::prelude::*;
 /// The engine of mioloop.
 #[pymodule(gil_used = true)]
 mod _core {
-    use super::{event_loop, executor, transport};
+    use super::{event_loop, executor, resolver, transport};
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
@@ -47,6 +48,7 @@ mod _core {
         let py = module.py();
         event_loop::define_methods(&py.get_type::<Loop>())?;
         executor::define_methods(&py.get_type::<Loop>())?;
+        resolver::define_methods(&py.get_type::<Loop>())?;
         event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
         transport::datagram::define_methods(&py.get_type::<Datagram>())?;
         transport::stream::define_methods(&py.get_type::<Stream>())

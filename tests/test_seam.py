@@ -398,8 +398,7 @@ def refusals(ours: inspect.Signature, theirs: inspect.Signature) -> list[str]:
         elif own.default is own.empty and parameter.default is not own.empty:
             refused.append(f"{own.name} left out")
     extra = [own for own in mine if own.name not in theirs.parameters]
-    refused += [f"no {own.name}" for own in extra if own.default is own.empty]
-    return refused
+    return refused + [f"no {own.name}" for own in extra if own.default is own.empty]
 
 
 def test_our_methods_take_what_asyncios_own_take() -> None:

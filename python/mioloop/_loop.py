@@ -139,6 +139,37 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
             else:
                 waiting.shutdown()
 
+    # --- names ---------------------------------------------------------------------------------
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002  (asyncio's own name)
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Resolve a host and a port; addresses in figures need no other thread.
+
+        Matches `asyncio.loop.getaddrinfo`.
+        """
+        found = self._literal_address(host, port, family, type, proto, flags)
+        if found is None:
+            found = await super().getaddrinfo(
+                host, port, family=family, type=type, proto=proto, flags=flags
+            )
+        return found
+
+    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int = 0) -> tuple[str, str]:
+        """Find the names of an address; for figures alone, no other thread is asked.
+
+        Matches `asyncio.loop.getnameinfo`.
+        """
+        found = self._literal_name(sockaddr, flags)
+        return await super().getnameinfo(sockaddr, flags) if found is None else found
+
     # --- transports -------------------------------------------------------------------------
 
     def _make_socket_transport(

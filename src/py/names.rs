@@ -38,6 +38,9 @@ impl Name {
     }
 }
 
+pub(crate) static AF_INET: Name = Name::new("socket", "AF_INET");
+pub(crate) static AF_INET6: Name = Name::new("socket", "AF_INET6");
+pub(crate) static AUDIT: Name = Name::new("sys", "audit");
 pub(crate) static BASE_CREATE_TASK: Name = Name::new("asyncio.base_events", "BaseEventLoop.create_task");
 pub(crate) static BASE_RUN_IN_EXECUTOR: Name = Name::new("asyncio.base_events", "BaseEventLoop.run_in_executor");
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
@@ -52,16 +55,21 @@ pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_forma
 pub(crate) static FUTURES_CANCELLED_ERROR: Name = Name::new("concurrent.futures", "CancelledError");
 pub(crate) static FUTURES_EXIT_LOCK: Name = Name::new("concurrent.futures.thread", "_global_shutdown_lock");
 pub(crate) static FUTURES_INVALID_STATE_ERROR: Name = Name::new("concurrent.futures", "InvalidStateError");
+pub(crate) static GETADDRINFO: Name = Name::new("socket", "getaddrinfo");
+pub(crate) static GETNAMEINFO: Name = Name::new("socket", "getnameinfo");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
 pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
 pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures", "_set_result_unless_cancelled");
+pub(crate) static SOCK_DGRAM: Name = Name::new("socket", "SOCK_DGRAM");
+pub(crate) static SOCK_RAW: Name = Name::new("socket", "SOCK_RAW");
+pub(crate) static SOCK_STREAM: Name = Name::new("socket", "SOCK_STREAM");
 pub(crate) static SOCKET: Name = Name::new("socket", "socket");
 pub(crate) static THREAD: Name = Name::new("threading", "Thread");
 pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle");
 pub(crate) static TRANSPORT: Name = Name::new("asyncio.transports", "_FlowControlMixin");
 pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");
 
-/// A module of asyncio whose attributes are looked up at each use, as asyncio's own code does: programs replace them.
+/// A module whose attributes are looked up at each use, as asyncio's own code does: programs replace them.
 pub(crate) struct Module {
     name: &'static str,
     object: PyOnceLock<Py<PyModule>>,
@@ -82,6 +90,7 @@ impl Module {
 
 pub(crate) static EVENTS: Module = Module::new("asyncio.events");
 pub(crate) static FUTURES: Module = Module::new("asyncio.futures");
+pub(crate) static SOCKETS: Module = Module::new("socket");
 pub(crate) static TASKS: Module = Module::new("asyncio.tasks");
 
 /// The logger under the name by which a module of asyncio knows it; looked up each time, as that module does.
