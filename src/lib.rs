@@ -9,7 +9,7 @@
 //! | 1 | `reactor` | poller, readiness, timers, inbox, outbox, flow: no Python |
 //! | 2 | `py`, `errors` | the bridge to Python |
 //! | 3 | `event_loop` | the loop itself: one turn, handles, watched descriptors |
-//! | 4 | `transport` | streams, datagrams and listeners |
+//! | 4 | `transport` | streams, datagrams, pipes and listeners |
 //! | 4 | `executor`, `resolver` | calls in other threads; addresses in figures |
 //!
 //! The Python class `mioloop.Loop` derives from `event_loop::Loop` and `asyncio.BaseEventLoop`, in this order.
@@ -41,6 +41,10 @@ mod _core {
     #[pymodule_export]
     use super::transport::listener::Listener;
     #[pymodule_export]
+    use super::transport::pipe_read::ReadPipe;
+    #[pymodule_export]
+    use super::transport::pipe_write::WritePipe;
+    #[pymodule_export]
     use super::transport::stream::Stream;
 
     #[pymodule_init]
@@ -51,6 +55,7 @@ mod _core {
         resolver::define_methods(&py.get_type::<Loop>())?;
         event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
         transport::datagram::define_methods(&py.get_type::<Datagram>())?;
+        transport::pipe_write::define_methods(&py.get_type::<WritePipe>())?;
         transport::stream::define_methods(&py.get_type::<Stream>())
     }
 

@@ -1,12 +1,10 @@
-"""What asyncio lends the loop: subprocesses, pipes and socket calls, briefly.
+"""What asyncio lends the loop: subprocesses and socket calls, briefly.
 
 The whole of each is the business of the conformance suite; here is what every program needs, and
 what users have reported of other loops.
 """
 
 import asyncio
-import os
-import pty
 import signal
 import socket
 import subprocess
@@ -104,45 +102,6 @@ async def test_two_loops_start_processes_at_once(loop, processes, new_loop):
 
     found = await asyncio.gather(run_many(), *(asyncio.to_thread(body) for _ in range(3)))
     assert found == [list(range(20))] * 4
-
-
-# Pipes -------------------------------------------------------------------------------------------
-
-
-async def test_pipes(loop):
-    reading, writing = os.pipe()
-    received, sent = support.Recorder(), support.Recorder()
-    await loop.connect_read_pipe(lambda: received, os.fdopen(reading, "rb", 0))
-    transport, _ = await loop.connect_write_pipe(lambda: sent, os.fdopen(writing, "wb", 0))
-    data = support.payload(500_000)
-    transport.write(data)
-    assert await received.wait_bytes(len(data)) == data
-    transport.close()
-    await received.wait_event("lost")
-    await sent.wait_event("lost")
-    assert received.events == ["made", "data", "eof", "lost"]
-
-
-async def test_one_terminal_as_both_pipes(loop):
-    """Line editors and consoles read and write one descriptor."""
-    controlling, slave = pty.openpty()
-    received, sent = support.Recorder(), support.Recorder()
-    console = os.fdopen(slave, "rb+", 0)
-    reader, _ = await loop.connect_read_pipe(lambda: received, console)
-    writer, _ = await loop.connect_write_pipe(lambda: sent, console)
-    os.write(controlling, b"typed\n")
-    await received.wait_bytes(6)
-    writer.write(b"printed")
-    shown = b""
-    while not shown.endswith(b"printed"):
-        shown += os.read(controlling, 100)
-    os.write(controlling, b"more\n")
-    assert await received.wait_bytes(11) == b"typed\nmore\n"
-    reader.close()
-    await received.wait_event("lost")
-    writer.abort()
-    await sent.wait_event("lost")
-    os.close(controlling)
 
 
 # Socket calls ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pkgutil
 import re
 import sys
 import textwrap
-from asyncio import constants, events, selector_events
+from asyncio import constants, events, selector_events, unix_events
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -113,7 +113,6 @@ TABLE = [
         since=(3, 15),
     ),
     has(LOOP, "_make_subprocess_transport", "_child_watcher_callback"),
-    has(LOOP, "_make_read_pipe_transport", "_make_write_pipe_transport"),
     has(LOOP, "_sock_recv", "_sock_recv_into", "_sock_recvfrom", "_sock_recvfrom_into"),
     has(LOOP, "_sock_sendall", "_sock_sendto", "_sock_connect", "_sock_connect_cb", "_sock_accept"),
     has(LOOP, "_sock_read_done", "_sock_write_done", "_sock_add_cancellation_callback"),
@@ -139,22 +138,23 @@ TABLE = [
     has(STREAM, "_sock", "_sock_fd", "_make_empty_waiter", "_reset_empty_waiter"),
 ]
 
-TWINS = {
+TWINS = {  # asyncio's own classes for ours
     "Loop": asyncio.SelectorEventLoop,
     "SignalHandlers": asyncio.SelectorEventLoop,
     "StreamTransport": selector_events._SelectorSocketTransport,
     "DatagramTransport": selector_events._SelectorDatagramTransport,
+    "ReadPipeTransport": unix_events._UnixReadPipeTransport,
+    "WritePipeTransport": unix_events._UnixWritePipeTransport,
     "Handle": events.Handle,
     "TimerHandle": events.TimerHandle,
 }
-"""asyncio's own classes for ours."""
 
-REPEATED = {
+REPEATED = {  # asyncio's numbers that Rust writes down once more
     ("transport/listener.rs", "RETRY_DELAY"): constants.ACCEPT_RETRY_DELAY,
     ("transport/datagram/writing.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
+    ("transport/pipe_write.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
     ("transport/writing.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
 }
-"""asyncio's numbers that Rust writes down once more."""
 
 
 def is_private(name: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Self, TypeAlias, TypeVar, TypeVarTuple, final
 from _typeshed import FileDescriptorLike
 from typing_extensions import disjoint_base
 
+from mioloop._core_pipes import ReadPipeTransport, WritePipeTransport
 from mioloop._core_transports import DatagramTransport, StreamTransport
 
 _Result = TypeVar("_Result")
@@ -27,8 +28,10 @@ __all__ = [
     "Handle",
     "Listener",
     "Loop",
+    "ReadPipeTransport",
     "StreamTransport",
     "TimerHandle",
+    "WritePipeTransport",
     "build_info",
 ]
 

@@ -225,6 +225,24 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         self._ensure_fd_no_transport(sock)
         return _core.DatagramTransport(self, sock, protocol, address, waiter, extra)
 
+    def _make_read_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _core.ReadPipeTransport:
+        return _core.ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> _core.WritePipeTransport:
+        return _core.WritePipeTransport(self, pipe, protocol, waiter, extra)
+
     def _start_serving(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -305,8 +323,6 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
     # --- borrowed from asyncio's selector loops, by name ------------------------------------
 
     _accept_connection2 = _Selector._accept_connection2
-    _make_read_pipe_transport = _Selector._make_read_pipe_transport
-    _make_write_pipe_transport = _Selector._make_write_pipe_transport
     _make_subprocess_transport = _Selector._make_subprocess_transport
     _child_watcher_callback = _Selector._child_watcher_callback
 

@@ -55,7 +55,7 @@ impl<'py> Run<'_, 'py> {
     }
 
     #[cold]
-    fn report_event(&mut self, error: &PyErr, source: &Source) -> PyResult<()> {
+    pub(crate) fn report_event(&mut self, error: &PyErr, source: &Source) -> PyResult<()> {
         let py = self.core.py();
         let text = errors::repr(source.to_object(py).bind(py));
         let context = error_context(py, &format!("Exception in callback of {text}"), error)?;

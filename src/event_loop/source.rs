@@ -8,6 +8,8 @@ use crate::executor::Job;
 use crate::reactor::readiness::Readiness;
 use crate::transport::datagram::Datagram;
 use crate::transport::listener::Listener;
+use crate::transport::pipe_read::ReadPipe;
+use crate::transport::pipe_write::WritePipe;
 use crate::transport::stream::Stream;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -19,6 +21,8 @@ pub(crate) enum Source {
     Datagram(Py<Datagram>),
     Listener(Py<Listener>),
     Job(Py<Job>),
+    ReadPipe(Py<ReadPipe>),
+    WritePipe(Py<WritePipe>),
 }
 
 /// What a source is told in a turn.
@@ -42,6 +46,8 @@ impl Source {
             Self::Datagram(datagram) => Self::Datagram(datagram.clone_ref(py)),
             Self::Listener(listener) => Self::Listener(listener.clone_ref(py)),
             Self::Job(job) => Self::Job(job.clone_ref(py)),
+            Self::ReadPipe(pipe) => Self::ReadPipe(pipe.clone_ref(py)),
+            Self::WritePipe(pipe) => Self::WritePipe(pipe.clone_ref(py)),
         }
     }
 
@@ -53,6 +59,8 @@ impl Source {
             Self::Datagram(datagram) => Datagram::on_event(datagram.bind(run.core.py()), run, event),
             Self::Listener(listener) => Listener::on_event(listener.bind(run.core.py()), run, event),
             Self::Job(job) => Job::on_event(job.bind(run.core.py()), run, event),
+            Self::ReadPipe(pipe) => ReadPipe::on_event(pipe.bind(run.core.py()), run, event),
+            Self::WritePipe(pipe) => WritePipe::on_event(pipe.bind(run.core.py()), run, event),
         }
     }
 
@@ -62,12 +70,21 @@ impl Source {
         match self {
             Self::Stream(stream) => Stream::flush(stream.bind(core.py())),
             Self::Datagram(datagram) => Datagram::flush(datagram.bind(core.py())),
-            Self::Listener(_) | Self::Job(_) => Ok(()),
+            Self::Listener(_) | Self::Job(_) | Self::ReadPipe(_) | Self::WritePipe(_) => Ok(()),
         }
     }
 
     pub(crate) fn is_transport(&self) -> bool {
         matches!(self, Self::Stream(_) | Self::Datagram(_))
+    }
+
+    /// Whether both are the same pipe.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::ReadPipe(one), Self::ReadPipe(other)) => one.is(other),
+            (Self::WritePipe(one), Self::WritePipe(other)) => one.is(other),
+            _ => false,
+        }
     }
 
     pub(crate) fn to_object(&self, py: Python<'_>) -> Py<PyAny> {
@@ -76,6 +93,8 @@ impl Source {
             Self::Datagram(datagram) => datagram.clone_ref(py).into_any(),
             Self::Listener(listener) => listener.clone_ref(py).into_any(),
             Self::Job(job) => job.clone_ref(py).into_any(),
+            Self::ReadPipe(pipe) => pipe.clone_ref(py).into_any(),
+            Self::WritePipe(pipe) => pipe.clone_ref(py).into_any(),
         }
     }
 
@@ -85,6 +104,8 @@ impl Source {
             Self::Datagram(datagram) => visit.call(datagram),
             Self::Listener(listener) => visit.call(listener),
             Self::Job(job) => visit.call(job),
+            Self::ReadPipe(pipe) => visit.call(pipe),
+            Self::WritePipe(pipe) => visit.call(pipe),
         }
     }
 }

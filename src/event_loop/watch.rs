@@ -1,17 +1,18 @@
-//! Watched descriptors: `add_reader()`, `add_writer()` and their removal.
+//! Watched descriptors: `add_reader()`, `add_writer()` and their removal, and pipe transports.
 //!
-//! Owns, per descriptor, the handle of its reader and of its writer. Calls are level-triggered: as long as the
-//! descriptor is ready, each turn that polls calls again. One descriptor has one registration for both directions.
+//! Owns, per descriptor, who reads it and who writes it: a handle, or a pipe transport. Calls are level-triggered: as
+//! long as the descriptor is ready, each turn that polls calls again. One descriptor has one registration for all who
+//! watch it: a terminal is often a read pipe and a write pipe at once.
 
 use super::Loop;
 use super::handle::Handle;
-use super::owned::{Registered, Runnable};
+use super::owned::{Owned, Registered, Runnable};
+use super::source::{Event, Source};
 use crate::errors;
 use crate::py::method::Arguments;
 use crate::py::names;
-use crate::reactor::poller::{Poller, Token};
+use crate::reactor::poller::{Level, Poller, Token};
 use crate::reactor::readiness::Readiness;
-use mio::Interest;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -76,45 +77,92 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// The handles of one descriptor.
+/// Who reads.
+#[derive(Debug)]
+pub(crate) enum Reader {
+    Handle(AnyHandle),
+    Pipe(Source),
+}
+
+/// What a write pipe wants to be told; it stands beside a writer that somebody else added.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub(crate) pipe: Source,
+    /// There is room again.
+    pub(crate) room: bool,
+    /// The other side is gone.
+    pub(crate) hang_up: bool,
+}
+
+/// Who watches one descriptor.
 #[derive(Debug)]
 pub(crate) struct Watch {
     fd: RawFd,
-    reader: Option<AnyHandle>,
+    reader: Option<Reader>,
     writer: Option<AnyHandle>,
+    sink: Option<Sink>,
 }
 
 impl Watch {
-    fn place(&mut self, direction: Direction) -> &mut Option<AnyHandle> {
-        match direction {
-            Direction::Read => &mut self.reader,
-            Direction::Write => &mut self.writer,
-        }
-    }
-
     /// (reader, writer): which of the two there are.
     pub(crate) fn directions(&self) -> (bool, bool) {
-        (self.reader.is_some(), self.writer.is_some())
+        let room = self.sink.as_ref().is_some_and(|sink| sink.room);
+        (self.reader.is_some(), self.writer.is_some() || room)
     }
 
-    fn interest(&self) -> Option<Interest> {
-        match self.directions() {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
+    /// What the poller is asked for; None: nobody watches.
+    fn level(&self) -> Option<Level> {
+        let (read, write) = self.directions();
+        let hang_up = self.sink.as_ref().is_some_and(|sink| sink.hang_up);
+        (read || write || hang_up).then_some(Level { read, write, hang_up })
+    }
+
+    /// Puts a handle into its place; gives the one that it replaces. A pipe in its place just hears no more.
+    fn replace(&mut self, direction: Direction, handle: AnyHandle) -> Option<Reader> {
+        match direction {
+            Direction::Read => self.reader.replace(Reader::Handle(handle)),
+            Direction::Write => self.writer.replace(handle).map(Reader::Handle),
         }
     }
 
-    /// Queues the handles that a readiness concerns; an error or a hang-up concerns both.
+    fn take(&mut self, direction: Direction) -> Option<Reader> {
+        match direction {
+            Direction::Read => self.reader.take(),
+            Direction::Write => self.writer.take().map(Reader::Handle),
+        }
+    }
+
+    /// Queues those whom a readiness concerns; an error or a hang-up concerns both directions.
     pub(crate) fn make_ready(&self, py: Python<'_>, readiness: Readiness, ready: &mut VecDeque<Runnable>) {
-        let reader = self.reader.as_ref().filter(|_| readiness.is_readable());
-        let writer = self.writer.as_ref().filter(|_| readiness.is_writable());
-        ready.extend([reader, writer].into_iter().flatten().map(|handle| handle.to_runnable(py)));
+        let event = |pipe: &Source| Runnable::Event(pipe.clone_ref(py), Event::Ready(readiness));
+        let reader = self.reader.as_ref().filter(|_| readiness.is_readable()).map(|reader| match reader {
+            Reader::Handle(handle) => handle.to_runnable(py),
+            Reader::Pipe(pipe) => event(pipe),
+        });
+        let writer = self.writer.as_ref().filter(|_| readiness.is_writable()).map(|handle| handle.to_runnable(py));
+        let concerns =
+            |sink: &Sink| (sink.room && readiness.is_writable()) || (sink.hang_up && readiness.is_read_closed());
+        let sink = self.sink.as_ref().filter(|sink| concerns(sink)).map(|sink| event(&sink.pipe));
+        ready.extend([reader, writer, sink].into_iter().flatten());
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        [&self.reader, &self.writer].into_iter().flatten().try_for_each(|handle| handle.traverse(visit))
+        match &self.reader {
+            Some(Reader::Handle(handle)) => handle.traverse(visit)?,
+            Some(Reader::Pipe(pipe)) => pipe.traverse(visit)?,
+            None => {}
+        }
+        self.writer.iter().try_for_each(|handle| handle.traverse(visit))?;
+        self.sink.iter().try_for_each(|sink| sink.pipe.traverse(visit))
+    }
+}
+
+impl Reader {
+    fn cancel(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Handle(handle) => handle.cancel(py),
+            Self::Pipe(_) => Ok(()),
+        }
     }
 }
 
@@ -168,60 +216,71 @@ impl Loop {
         let handle = Self::new_handle(slf, callback, args, context, intern!(py, "Handle"))?;
         let object = handle.to_object(py).into_bound(py);
         let shared = core.shared(py)?;
-        let outcome = core.owned.with(py, |owned| {
-            if let Some(token) = owned.token_of(fd) {
-                let Some(Registered::Watch(watch)) = owned.get_mut(token) else {
-                    return Ok(Err(handle));
-                };
-                let replaced = watch.place(direction).replace(handle);
-                let interest = watch.interest().unwrap_or(Interest::READABLE);
-                // Also when nothing changes: the descriptor may have been closed and opened again meanwhile.
-                modify(&shared.poller, fd, token, interest).map(|()| Ok(replaced))
-            } else {
-                let mut watch = Watch { fd, reader: None, writer: None };
-                *watch.place(direction) = Some(handle);
-                let interest = watch.interest().unwrap_or(Interest::READABLE);
-                let token = owned.insert(fd, Registered::Watch(watch));
-                add(&shared.poller, fd, token, interest).map(|()| Ok(None)).inspect_err(|_| {
-                    // The watch holds references to what the caller holds too: nothing dies here.
-                    owned.remove(fd, token);
-                })
-            }
-        });
-        match outcome {
-            Ok(Ok(replaced)) => replaced.map_or(Ok(()), |handle| handle.cancel(py))?,
-            Ok(Err(_)) => {
-                return Err(PyRuntimeError::new_err(format!("File descriptor {fd} is used by a transport")));
-            }
-            Err(error) => return Err(errors::os_error(py, &error)),
-        }
+        let change = |watch: &mut Watch| watch.replace(direction, handle);
+        let Some((replaced, outcome)) = core.owned.with(py, |owned| owned.change_watch(&shared.poller, fd, change))
+        else {
+            return Err(PyRuntimeError::new_err(format!("File descriptor {fd} is used by a transport")));
+        };
+        outcome.map_err(|error| errors::os_error(py, &error))?;
+        replaced.map_or(Ok(()), |reader| reader.cancel(py))?;
         Ok(object)
     }
 
     /// `remove_reader(fd)` and `remove_writer(fd)`: whether there was something to remove.
     pub(crate) fn unwatch(&self, py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<bool> {
-        let Some(shared) = self.shared_or_closed(py) else {
-            return Ok(false);
-        };
-        let (removed, watch) = self.owned.with(py, |owned| {
-            let Some(token) = owned.token_of(fd) else {
-                return (None, None);
-            };
-            let Some(Registered::Watch(watch)) = owned.get_mut(token) else {
-                return (None, None);
-            };
-            let Some(removed) = watch.place(direction).take() else {
-                return (None, None);
-            };
-            // Errors: the descriptor was closed behind the loop's back, and the kernel has forgotten it.
-            let (watch, _) = match watch.interest() {
-                Some(interest) => (None, shared.poller.register_level(fd, token, interest, false)),
-                None => (owned.remove(fd, token), shared.poller.deregister(fd)),
-            };
-            (Some(removed), watch)
+        let removed = self.change_existing(py, fd, |watch| watch.take(direction));
+        removed.map_or(Ok(false), |reader| reader.cancel(py).map(|()| true))
+    }
+
+    /// Has a read pipe told that there is something to read, until [`Self::unwatch_pipe`].
+    pub(crate) fn watch_pipe(&self, py: Python<'_>, fd: RawFd, pipe: Source) -> PyResult<()> {
+        let replaced = self.change_for_pipe(py, fd, |watch| watch.reader.replace(Reader::Pipe(pipe)))?;
+        replaced.map_or(Ok(()), |reader| reader.cancel(py))
+    }
+
+    /// Has a write pipe told what it wants to know, until [`Self::unwatch_pipe`].
+    pub(crate) fn watch_sink(&self, py: Python<'_>, fd: RawFd, sink: Sink) -> PyResult<()> {
+        self.change_for_pipe(py, fd, |watch| watch.sink.replace(sink)).map(drop)
+    }
+
+    /// Tells a pipe no more. Others who watch the descriptor stay.
+    pub(crate) fn unwatch_pipe(&self, py: Python<'_>, fd: RawFd, pipe: &Source) {
+        let removed = self.change_existing(py, fd, |watch| {
+            let reads = matches!(&watch.reader, Some(Reader::Pipe(reader)) if reader.is(pipe));
+            let writes = watch.sink.as_ref().is_some_and(|sink| sink.pipe.is(pipe));
+            let reader = if reads { watch.reader.take() } else { None };
+            let sink = if writes { watch.sink.take() } else { None };
+            (reads || writes).then_some((reader, sink))
         });
-        drop(watch);
-        removed.map_or(Ok(false), |handle| handle.cancel(py).map(|()| true))
+        drop(removed);
+    }
+
+    fn change_for_pipe<T>(&self, py: Python<'_>, fd: RawFd, change: impl FnOnce(&mut Watch) -> T) -> PyResult<T> {
+        let shared = self.shared(py)?;
+        let changed = self.owned.with(py, |owned| owned.change_watch(&shared.poller, fd, change));
+        match changed {
+            Some((changed, outcome)) => outcome.map(|()| changed).map_err(|error| errors::os_error(py, &error)),
+            None => Err(PyRuntimeError::new_err(format!("File descriptor {fd} is used by a transport"))),
+        }
+    }
+
+    /// Takes something away; None if there was nothing, and then nothing changes.
+    fn change_existing<T>(&self, py: Python<'_>, fd: RawFd, change: impl FnOnce(&mut Watch) -> Option<T>) -> Option<T> {
+        let shared = self.shared_or_closed(py)?;
+        self.owned.with(py, |owned| {
+            let token = owned.token_of(fd)?;
+            let Some(Registered::Watch(watch)) = owned.get_mut(token) else { return None };
+            let taken = change(watch)?;
+            // Errors: the descriptor was closed behind the loop's back, and the kernel has forgotten it.
+            if let Some(level) = watch.level() {
+                drop(shared.poller.register_level(fd, token, level, false));
+            } else {
+                // Nobody is left in it: nothing of Python's dies here.
+                drop(owned.remove(fd, token));
+                drop(shared.poller.deregister(fd));
+            }
+            Some(taken)
+        })
     }
 
     /// Registers again where level-triggering is made of edges.
@@ -233,9 +292,9 @@ impl Loop {
             let Some(Registered::Watch(watch)) = owned.get_mut(token) else {
                 return;
             };
-            if let Some(interest) = watch.interest() {
+            if let Some(level) = watch.level() {
                 // A descriptor that was closed meanwhile has no more events to tell.
-                drop(shared.poller.register_level(watch.fd, token, interest, false));
+                drop(shared.poller.register_level(watch.fd, token, level, false));
             }
         });
     }
@@ -259,18 +318,46 @@ impl Loop {
     }
 }
 
-fn add(poller: &Poller, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-    match poller.register_level(fd, token, interest, true) {
+impl Owned {
+    /// Adds somebody who watches `fd`, as `change` does it, and asks the poller accordingly; gives what `change` does.
+    /// None: a transport has the descriptor for itself.
+    fn change_watch<T>(
+        &mut self,
+        poller: &Poller,
+        fd: RawFd,
+        change: impl FnOnce(&mut Watch) -> T,
+    ) -> Option<(T, io::Result<()>)> {
+        if let Some(token) = self.token_of(fd) {
+            let Some(Registered::Watch(watch)) = self.get_mut(token) else { return None };
+            let changed = change(watch);
+            // Also when nothing changes: the descriptor may have been closed and opened again meanwhile.
+            let outcome = watch.level().map_or(Ok(()), |level| modify(poller, fd, token, level));
+            return Some((changed, outcome));
+        }
+        let mut watch = Watch { fd, reader: None, writer: None, sink: None };
+        let changed = change(&mut watch);
+        let Some(level) = watch.level() else { return Some((changed, Ok(()))) };
+        let token = self.insert(fd, Registered::Watch(watch));
+        let outcome = add(poller, fd, token, level).inspect_err(|_| {
+            // The watch holds references to what the caller holds too: nothing dies here.
+            drop(self.remove(fd, token));
+        });
+        Some((changed, outcome))
+    }
+}
+
+fn add(poller: &Poller, fd: RawFd, token: Token, level: Level) -> io::Result<()> {
+    match poller.register_level(fd, token, level, true) {
         // A registration of this number that we do not know: taken over.
-        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => poller.register_level(fd, token, interest, false),
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => poller.register_level(fd, token, level, false),
         answer => answer,
     }
 }
 
-fn modify(poller: &Poller, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-    match poller.register_level(fd, token, interest, false) {
+fn modify(poller: &Poller, fd: RawFd, token: Token, level: Level) -> io::Result<()> {
+    match poller.register_level(fd, token, level, false) {
         // Closed behind the loop's back, and the number is used again.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => poller.register_level(fd, token, interest, true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => poller.register_level(fd, token, level, true),
         answer => answer,
     }
 }

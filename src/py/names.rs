@@ -58,6 +58,7 @@ pub(crate) static FUTURES_INVALID_STATE_ERROR: Name = Name::new("concurrent.futu
 pub(crate) static GETADDRINFO: Name = Name::new("socket", "getaddrinfo");
 pub(crate) static GETNAMEINFO: Name = Name::new("socket", "getnameinfo");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
+pub(crate) static READ_TRANSPORT: Name = Name::new("asyncio", "ReadTransport");
 pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
 pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures", "_set_result_unless_cancelled");
 pub(crate) static SOCK_DGRAM: Name = Name::new("socket", "SOCK_DGRAM");

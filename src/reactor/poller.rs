@@ -20,6 +20,21 @@ use std::os::fd::{AsRawFd, RawFd};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Token(pub(crate) u64);
 
+/// What a level-triggered registration asks for; nothing at all asks for errors only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Level {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    /// The end of the other side, without being told of data.
+    pub(crate) hang_up: bool,
+}
+
+impl From<Interest> for Level {
+    fn from(interest: Interest) -> Self {
+        Self { read: interest.is_readable(), write: interest.is_writable(), hang_up: false }
+    }
+}
+
 /// The waker's own token: no slot map key is ever all ones.
 const WAKER: u64 = u64::MAX;
 
@@ -27,7 +42,7 @@ pub(crate) use platform::{Events, Poller};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod platform {
-    use super::{AsRawFd, Interest, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
+    use super::{AsRawFd, Interest, Level, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
     use crate::sys::epoll;
 
     pub(crate) use crate::sys::epoll::Events;
@@ -62,14 +77,17 @@ mod platform {
         }
 
         /// Registers a descriptor level-triggered (`add`), or changes such a registration.
-        pub(crate) fn register_level(&self, fd: RawFd, token: Token, interest: Interest, add: bool) -> io::Result<()> {
-            let mut bits = 0;
-            if interest.is_readable() {
-                bits |= libc::EPOLLIN;
-            }
-            if interest.is_writable() {
-                bits |= libc::EPOLLOUT;
-            }
+        pub(crate) fn register_level(
+            &self,
+            fd: RawFd,
+            token: Token,
+            level: impl Into<Level>,
+            add: bool,
+        ) -> io::Result<()> {
+            let level = level.into();
+            let wanted =
+                [(level.read, libc::EPOLLIN), (level.write, libc::EPOLLOUT), (level.hang_up, libc::EPOLLRDHUP)];
+            let bits = wanted.into_iter().filter(|(is_wanted, _)| *is_wanted).fold(0, |bits, (_, bit)| bits | bit);
             epoll::control_level(self.poll.as_raw_fd(), fd, token.0, bits.cast_unsigned(), add)
         }
 
@@ -98,7 +116,7 @@ mod platform {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod platform {
-    use super::{AsRawFd, Interest, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
+    use super::{AsRawFd, Interest, Level, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
     use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
@@ -140,7 +158,20 @@ mod platform {
         }
 
         /// Registers a descriptor for calls as long as it is ready: the loop re-arms it after every event.
-        pub(crate) fn register_level(&self, fd: RawFd, token: Token, interest: Interest, add: bool) -> io::Result<()> {
+        pub(crate) fn register_level(
+            &self,
+            fd: RawFd,
+            token: Token,
+            level: impl Into<Level>,
+            add: bool,
+        ) -> io::Result<()> {
+            let level = level.into();
+            // A hang-up is the end of what can be read.
+            let interest = match (level.read || level.hang_up, level.write) {
+                (true, true) => Interest::READABLE | Interest::WRITABLE,
+                (false, true) => Interest::WRITABLE,
+                (_, false) => Interest::READABLE,
+            };
             if add { self.register(fd, token, interest) } else { self.reregister(fd, token, interest) }
         }
 
@@ -197,7 +228,7 @@ fn as_mio(token: Token) -> mio::Token {
 
 #[cfg(test)]
 mod tests {
-    use super::{Events, Poller, Token, iter};
+    use super::{Events, Level, Poller, Token, iter};
     use mio::Interest;
     use std::io::Write;
     use std::os::fd::AsRawFd;
@@ -226,6 +257,24 @@ mod tests {
         }
         poller.deregister(level.as_raw_fd()).unwrap();
         assert_eq!(wait_for(&poller, 0), []);
+    }
+
+    #[test]
+    fn a_hang_up_is_told_without_data() {
+        let poller = Poller::new().unwrap();
+        let (socket, mut peer) = UnixStream::pair().unwrap();
+        let idle = Level { read: false, write: false, hang_up: true };
+        poller.register_level(socket.as_raw_fd(), Token(1), idle, true).unwrap();
+        if !super::LEVEL_NEEDS_REARM {
+            peer.write_all(b"x").unwrap();
+            assert_eq!(wait_for(&poller, 0), []);
+        }
+        let (reader, writer) = std::io::pipe().unwrap();
+        poller.register_level(writer.as_raw_fd(), Token(2), idle, true).unwrap();
+        drop((peer, reader));
+        let mut told = wait_for(&poller, 1_000_000_000);
+        told.sort_by_key(|token| token.0);
+        assert_eq!(told, [Token(1), Token(2)]);
     }
 
     #[test]

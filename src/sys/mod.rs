@@ -13,6 +13,7 @@ pub(crate) mod clock;
 pub(crate) mod datagram;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod epoll;
+pub(crate) mod pipe;
 pub(crate) mod socket;
 
 /// Calls a libc function that answers -1 on failure; gives [`std::io::Result`] of what it answered.

@@ -1,4 +1,4 @@
-//! Transports and listeners: sockets that are read and written in Rust.
+//! Transports and listeners: sockets and pipes that are read and written in Rust.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -11,6 +11,8 @@
 //! | [`endpoint`] | a socket: its descriptor, its one owner, its addresses |
 //! | [`listener`] | accepting connections |
 //! | [`datagram`] | the transport of datagrams, of all kinds of sockets |
+//! | [`pipe`] | what both pipe transports are made of |
+//! | [`pipe_read`], [`pipe_write`] | the transport that reads a pipe, a terminal, ..., and the one that writes it |
 //!
 //! The rules are those of asyncio's selector transports; where a method matches one of theirs, it says which.
 
@@ -19,6 +21,9 @@ pub(crate) mod datagram;
 mod direct;
 mod endpoint;
 pub(crate) mod listener;
+mod pipe;
+pub(crate) mod pipe_read;
+pub(crate) mod pipe_write;
 mod reading;
 mod state;
 pub(crate) mod stream;
