@@ -142,9 +142,9 @@ pub(crate) fn read_behind(
 #[inline]
 pub(crate) fn append(bytes: &Bound<'_, PyByteArray>, data: &[u8]) -> bool {
     let copy = |room: &mut [MaybeUninit<u8>]| {
-        for (place, byte) in room.iter_mut().zip(data) {
-            place.write(*byte);
-        }
+        debug_assert_eq!(room.len(), data.len());
+        // SAFETY: `room` has as many bytes as `data`, at the end of an object that `data` is no part of.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), room.as_mut_ptr().cast(), data.len()) };
         Ok(data.len())
     };
     read_behind(bytes, data.len(), copy).is_some()
