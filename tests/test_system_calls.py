@@ -121,6 +121,12 @@ def test_echo(script, tmp_path, mioloop_only):
     assert polls(calls) <= MESSAGES
 
 
+def test_large_reads_map_no_memory(script, tmp_path, mioloop_only):
+    """In a fresh process, where glibc would map the room for each of them."""
+    calls = calls_of(script, tmp_path, "self.transport.write(data)", b"x" * 200_000, 200_000)
+    assert sum(calls[name] for name in ("mmap", "munmap", "mremap")) <= MESSAGES // 20
+
+
 @pytest.mark.parametrize(
     "answer",
     [

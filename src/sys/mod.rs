@@ -13,6 +13,7 @@ pub(crate) mod clock;
 pub(crate) mod datagram;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod epoll;
+pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod socket;
 

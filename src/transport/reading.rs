@@ -15,7 +15,7 @@ use crate::event_loop::source::{Event, Source};
 use crate::py::call::call_method1;
 use crate::py::{buffer, context};
 use crate::reactor::readiness::Readiness;
-use crate::sys::socket;
+use crate::sys::{memory, socket};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -67,7 +67,10 @@ impl State {
     fn note_read(&mut self, count: usize, asked: usize) {
         self.may_read = count == asked || self.is_read_closed;
         self.bulk = match self.bulk {
-            0 if count == asked => SCRATCH * 2,
+            0 if count == asked => {
+                memory::keep_large_blocks();
+                SCRATCH * 2
+            }
             0 => 0,
             bulk if count == asked => (bulk * 2).min(LARGEST),
             // A little more than the scratch holds would be read in two pieces with it.
