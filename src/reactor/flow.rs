@@ -6,13 +6,15 @@
 use std::fmt;
 
 /// asyncio's high-water mark (bytes).
-const DEFAULT_HIGH: i64 = 64 * 1024;
+const DEFAULT_HIGH: u32 = 64 * 1024;
 
 /// The limits in bytes and the state.
 #[derive(Debug)]
 pub(crate) struct Flow {
     high: usize,
     low: usize,
+    /// The high-water mark where nobody gives one.
+    default_high: u32,
     is_paused: bool,
 }
 
@@ -31,12 +33,18 @@ impl fmt::Display for InvalidLimits {
 
 impl Flow {
     pub(crate) const fn new() -> Self {
-        Self { high: 64 * 1024, low: 16 * 1024, is_paused: false }
+        Self::with_default(DEFAULT_HIGH)
+    }
+
+    /// With a high-water mark of `default_high` bytes, and a low one of a quarter.
+    pub(crate) const fn with_default(default_high: u32) -> Self {
+        let high = default_high as usize;
+        Self { high, low: high / 4, default_high, is_paused: false }
     }
 
     /// Sets the limits (bytes); what is not given follows from the other as in asyncio.
     pub(crate) fn set_limits(&mut self, high: Option<i64>, low: Option<i64>) -> Result<(), InvalidLimits> {
-        let high = high.unwrap_or_else(|| low.map_or(DEFAULT_HIGH, |low| low.saturating_mul(4)));
+        let high = high.unwrap_or_else(|| low.map_or(self.default_high.into(), |low| low.saturating_mul(4)));
         let low = low.unwrap_or(high.div_euclid(4));
         match (usize::try_from(high), usize::try_from(low)) {
             (Ok(valid_high), Ok(valid_low)) if valid_high >= valid_low => {
@@ -68,6 +76,13 @@ impl Flow {
         pause
     }
 
+    /// As [`Self::should_pause`] by the rule of asyncio's TLS: at the mark already.
+    pub(crate) fn should_pause_at(&mut self, size: usize) -> bool {
+        let pause = !self.is_paused && size >= self.high;
+        self.is_paused |= pause;
+        pause
+    }
+
     /// True: the protocol must be asked to resume now; it is taken as asked.
     pub(crate) fn should_resume(&mut self, size: usize) -> bool {
         let resume = self.is_paused && size <= self.low;
@@ -93,6 +108,18 @@ mod tests {
         assert_eq!(flow.limits(), (0, 0));
         flow.set_limits(None, None).unwrap();
         assert_eq!(flow.limits(), (16 * 1024, 64 * 1024));
+    }
+
+    #[test]
+    fn a_default_of_its_own() {
+        let mut flow = Flow::with_default(1000);
+        assert_eq!(flow.limits(), (250, 1000));
+        flow.set_limits(Some(8), Some(2)).unwrap();
+        assert!(!flow.should_pause_at(7));
+        assert!(flow.should_pause_at(8));
+        assert!(!flow.should_pause_at(8));
+        flow.set_limits(None, None).unwrap();
+        assert_eq!(flow.limits(), (250, 1000));
     }
 
     #[test]

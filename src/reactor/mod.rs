@@ -10,6 +10,7 @@
 //! | [`parcels`] | datagrams that wait to be sent |
 //! | [`appetite`] | how many datagrams a read asks for |
 //! | [`flow`] | the water marks of one transport |
+//! | [`records`] | where the records of a TLS stream end |
 
 pub(crate) mod appetite;
 pub(crate) mod flow;
@@ -18,4 +19,5 @@ pub(crate) mod outbox;
 pub(crate) mod parcels;
 pub(crate) mod poller;
 pub(crate) mod readiness;
+pub(crate) mod records;
 pub(crate) mod timers;
