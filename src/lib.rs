@@ -46,6 +46,8 @@ mod _core {
     use super::transport::pipe_write::WritePipe;
     #[pymodule_export]
     use super::transport::stream::Stream;
+    #[pymodule_export]
+    use super::transport::tls::Tls;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -56,7 +58,8 @@ mod _core {
         event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
         transport::datagram::define_methods(&py.get_type::<Datagram>())?;
         transport::pipe_write::define_methods(&py.get_type::<WritePipe>())?;
-        transport::stream::define_methods(&py.get_type::<Stream>())
+        transport::stream::define_methods(&py.get_type::<Stream>())?;
+        transport::tls::define_methods(&py.get_type::<Tls>())
     }
 
     /// Facts about this build, for bug reports.

@@ -18,7 +18,7 @@ import pkgutil
 import re
 import sys
 import textwrap
-from asyncio import constants, events, selector_events, unix_events
+from asyncio import constants, events, selector_events, sslproto, unix_events
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -80,12 +80,8 @@ TABLE = [
     has("asyncio.format_helpers", "_format_callback_source(function, args)"),
     has("asyncio.futures", "_set_result_unless_cancelled(waiter, result)"),
     has("asyncio.selector_events", "logger", "_SelectorDatagramTransport"),
-    has(
-        "asyncio.sslproto",
-        "SSLProtocol(loop, protocol, sslcontext, waiter, server_side, server_hostname, "
-        "ssl_handshake_timeout=seconds, ssl_shutdown_timeout=seconds)",
-    ),
-    has("asyncio.sslproto.SSLProtocol", "_app_transport"),
+    has("asyncio.sslproto", "_create_transport_context(server_side, hostname)"),
+    has("asyncio.sslproto", "_SSLProtocolTransport", "logger"),
     has("asyncio.streams.StreamReader", "_buffer", "_eof", "_limit", "_paused", "_transport"),
     has("asyncio.streams.StreamReader", "_waiter", "_wakeup_waiter()"),
     has("asyncio.streams.StreamReaderProtocol", "_stream_reader", "_stream_reader_wr"),
@@ -98,20 +94,10 @@ TABLE = [
     has("linecache", "_register_code(code, source, filename)", since=(3, 14)),
     has("os", "_exit(status)"),
     has("runpy", "_run_module_as_main(name)", "_run_module_as_main(name, alter_argv=False)"),
+    has("ssl.SSLObject", "_sslobj"),
     has("sys", "_is_gil_enabled()", since=(3, 13)),
     has("weakref.WeakValueDictionary()", "data"),
     # What is borrowed from asyncio's selector loop, and how we call it.
-    has(
-        LOOP,
-        "_accept_connection2(factory, sock, extra, sslcontext, server, handshake, shutdown)",
-        before=(3, 15),
-    ),
-    has(
-        LOOP,
-        "_accept_connection2(factory, sock, extra, sslcontext, server, handshake, shutdown, "
-        "context=context)",
-        since=(3, 15),
-    ),
     has(LOOP, "_make_subprocess_transport", "_child_watcher_callback"),
     has(LOOP, "_sock_recv", "_sock_recv_into", "_sock_recvfrom", "_sock_recvfrom_into"),
     has(LOOP, "_sock_sendall", "_sock_sendto", "_sock_connect", "_sock_connect_cb", "_sock_accept"),
@@ -127,10 +113,11 @@ TABLE = [
     asks("asyncio.base_events", "_sendfile_compatible", "_start_tls_compatible"),
     asks("asyncio.base_events", "_FlowControlMixin", "_loop", "_protocol_paused", "_callback"),
     asks("asyncio.events", "_timer_handle_cancelled", "_args", "_callback", "_cancelled", "_when"),
-    asks("asyncio.selector_events", "_accept_connection2", "_ensure_fd_no_transport"),
+    asks("asyncio.selector_events", "_ensure_fd_no_transport"),
     asks("asyncio.selector_events", "_add_reader", "_remove_reader"),
     asks("asyncio.selector_events", "_add_writer", "_remove_writer", "_transports", "_selector"),
     asks("asyncio.sslproto", "_force_close"),
+    asks("test.test_asyncio.test_ssl", "_ssl_protocol", "_test__append_write_backlog"),
     asks("asyncio.unix_events", "_unix_server_sockets", since=(3, 13)),
     asks("asyncio.unix_events", "_watcher", since=(3, 14)),
     # What is ours under asyncio's name: no asyncio code comes to look, but tests and tools do.
@@ -145,6 +132,7 @@ TWINS = {  # asyncio's own classes for ours
     "DatagramTransport": selector_events._SelectorDatagramTransport,
     "ReadPipeTransport": unix_events._UnixReadPipeTransport,
     "WritePipeTransport": unix_events._UnixWritePipeTransport,
+    "TlsTransport": sslproto._SSLProtocolTransport,
     "Handle": events.Handle,
     "TimerHandle": events.TimerHandle,
 }
@@ -153,6 +141,9 @@ REPEATED = {  # asyncio's numbers that Rust writes down once more
     ("transport/listener.rs", "RETRY_DELAY"): constants.ACCEPT_RETRY_DELAY,
     ("transport/datagram/writing.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
     ("transport/pipe_write.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
+    ("transport/tls/handshake.rs", "READ_HIGH"): constants.FLOW_CONTROL_HIGH_WATER_SSL_READ,
+    ("transport/tls/handshake.rs", "WRITE_HIGH"): constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE,
+    ("transport/tls/writing.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
     ("transport/writing.rs", "WARN_FROM"): constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES,
 }
 
@@ -198,7 +189,11 @@ def has_name(home: Any, name: str) -> bool:
     """Whether an object has it, or, if it is a class, its instances from their making on."""
     if hasattr(home, name):
         return True
-    makers = [vars(base).get("__init__") for base in getattr(home, "__mro__", ())]
+    makers = [
+        getattr(vars(base).get(maker), "__func__", vars(base).get(maker))
+        for base in getattr(home, "__mro__", ())
+        for maker in ("__init__", "_create")
+    ]
     return any(name in maker.__code__.co_names for maker in makers if inspect.isfunction(maker))
 
 

@@ -8,6 +8,7 @@ them on every loop. Checked against the built module by `stubtest`.
 
 import asyncio
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -17,6 +18,7 @@ from _typeshed import FileDescriptorLike
 from typing_extensions import disjoint_base
 
 from mioloop._core_pipes import ReadPipeTransport, WritePipeTransport
+from mioloop._core_tls import TlsTransport
 from mioloop._core_transports import DatagramTransport, StreamTransport
 
 _Result = TypeVar("_Result")
@@ -31,6 +33,7 @@ __all__ = [
     "ReadPipeTransport",
     "StreamTransport",
     "TimerHandle",
+    "TlsTransport",
     "WritePipeTransport",
     "build_info",
 ]
@@ -317,11 +320,7 @@ class Listener:
     """Accepts the connections of a listening socket, which stays its server's.
 
     Made by `mioloop.Loop` for `create_server()` and the like. At most `backlog` connections, and
-    one, are accepted in a turn. With `callback`, each is handed to it as its socket, its peer's
-    address and its context (for TLS); else it gets a transport, and a protocol of `factory`.
-
-    Raises:
-        RuntimeError: the loop is closed.
+    one, are accepted in a turn. `tls`: their context, the time-outs of hand-shake and farewell.
     """
 
     def __new__(
@@ -331,7 +330,7 @@ class Listener:
         factory: Callable[[], asyncio.BaseProtocol],
         server: Any,
         backlog: int,
-        callback: Callable[[socket.socket, Any, Context | None], None] | None = None,
+        tls: tuple[ssl.SSLContext, float | None, float | None] | None = None,
         context: Context | None = None,
     ) -> Self: ...
     def start(self) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
 import os
 import selectors
 import socket
@@ -22,7 +21,7 @@ import ssl
 import sys
 import warnings
 import weakref
-from asyncio import constants, sslproto, unix_events
+from asyncio import constants, unix_events
 from asyncio.log import logger
 from collections.abc import Callable
 from contextvars import Context
@@ -32,9 +31,6 @@ from mioloop import _core
 from mioloop._signals import SignalHandlers
 
 _Selector: Any = asyncio.SelectorEventLoop
-_SSLProtocol: Any = sslproto.SSLProtocol
-# Connections get the context of their server, from Python 3.15 on.
-_HAS_CONTEXTS = "context" in inspect.signature(_Selector._accept_connection2).parameters
 
 
 def _base_attributes() -> tuple[str, ...]:
@@ -201,7 +197,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        ssl_protocol = _SSLProtocol(
+        transport = _core.TlsTransport(
             self,
             protocol,
             sslcontext,
@@ -211,8 +207,70 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
             ssl_handshake_timeout=ssl_handshake_timeout,
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
-        _core.StreamTransport(self, rawsock, ssl_protocol, None, extra, server, context)
-        return ssl_protocol._app_transport
+        below: Any = transport
+        _core.StreamTransport(self, rawsock, below, None, extra, server, context)
+        return transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """Upgrade a connection to TLS; matches `asyncio.loop.start_tls`.
+
+        Returns:
+            The transport that `protocol` should use from now on.
+
+        Raises:
+            TypeError: the context or the transport is of the wrong kind.
+            ssl.SSLError, OSError: the hand-shake failed.
+        """
+        if not isinstance(sslcontext, ssl.SSLContext):
+            raise TypeError(
+                f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}"
+            )
+        if not getattr(transport, "_start_tls_compatible", False):
+            raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+        waiter: asyncio.Future[Any] | None = self.create_future()
+        upgraded = _core.TlsTransport(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            call_connection_made=False,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        # Nothing may come before the new transport knows the one below it.
+        transport.pause_reading()
+        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+            # An eager client's greeting has come with the last of its plaintext.
+            reader = protocol._stream_reader  # type: ignore[attr-defined]
+            early = getattr(reader, "_buffer", None)
+            if early:
+                upgraded._receive_early(early)
+                early.clear()
+        transport.set_protocol(upgraded)
+        begin = self.call_soon(upgraded.connection_made, transport)
+        resume = self.call_soon(transport.resume_reading)
+        try:
+            await waiter  # type: ignore[misc]
+        except BaseException:
+            transport.close()
+            begin.cancel()
+            resume.cancel()
+            # The exception holds this frame, and the future would hold the exception.
+            waiter = None
+            raise
+        return upgraded
 
     def _make_datagram_transport(
         self,
@@ -254,22 +312,8 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         ssl_shutdown_timeout: float | None = constants.SSL_SHUTDOWN_TIMEOUT,
         context: Context | None = None,
     ) -> None:
-        def accept_tls(conn: socket.socket, peername: Any, conn_context: Context | None) -> None:
-            keywords: dict[str, Any] = {"context": conn_context} if _HAS_CONTEXTS else {}
-            accepted = self._accept_connection2(
-                protocol_factory,
-                conn,
-                {"peername": peername},
-                sslcontext,
-                server,
-                ssl_handshake_timeout,
-                ssl_shutdown_timeout,
-                **keywords,
-            )
-            self.create_task(accepted, **keywords)
-
-        callback = accept_tls if sslcontext is not None else None
-        listener = _core.Listener(self, sock, protocol_factory, server, backlog, callback, context)
+        tls = (sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout) if sslcontext else None
+        listener = _core.Listener(self, sock, protocol_factory, server, backlog, tls, context)
         listener.start()
         self._listeners[sock.fileno()] = listener
 
@@ -322,7 +366,6 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
 
     # --- borrowed from asyncio's selector loops, by name ------------------------------------
 
-    _accept_connection2 = _Selector._accept_connection2
     _make_subprocess_transport = _Selector._make_subprocess_transport
     _child_watcher_callback = _Selector._child_watcher_callback
 

@@ -11,6 +11,7 @@ use crate::transport::listener::Listener;
 use crate::transport::pipe_read::ReadPipe;
 use crate::transport::pipe_write::WritePipe;
 use crate::transport::stream::Stream;
+use crate::transport::tls::Tls;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -23,6 +24,8 @@ pub(crate) enum Source {
     Job(Py<Job>),
     ReadPipe(Py<ReadPipe>),
     WritePipe(Py<WritePipe>),
+    /// Only ever flushed: the transport below is what is registered.
+    Tls(Py<Tls>),
 }
 
 /// What a source is told in a turn.
@@ -48,6 +51,7 @@ impl Source {
             Self::Job(job) => Self::Job(job.clone_ref(py)),
             Self::ReadPipe(pipe) => Self::ReadPipe(pipe.clone_ref(py)),
             Self::WritePipe(pipe) => Self::WritePipe(pipe.clone_ref(py)),
+            Self::Tls(tls) => Self::Tls(tls.clone_ref(py)),
         }
     }
 
@@ -61,6 +65,7 @@ impl Source {
             Self::Job(job) => Job::on_event(job.bind(run.core.py()), run, event),
             Self::ReadPipe(pipe) => ReadPipe::on_event(pipe.bind(run.core.py()), run, event),
             Self::WritePipe(pipe) => WritePipe::on_event(pipe.bind(run.core.py()), run, event),
+            Self::Tls(_) => Ok(()),
         }
     }
 
@@ -70,6 +75,7 @@ impl Source {
         match self {
             Self::Stream(stream) => Stream::flush(stream.bind(core.py())),
             Self::Datagram(datagram) => Datagram::flush(datagram.bind(core.py())),
+            Self::Tls(tls) => Tls::flush(tls.bind(core.py())),
             Self::Listener(_) | Self::Job(_) | Self::ReadPipe(_) | Self::WritePipe(_) => Ok(()),
         }
     }
@@ -95,6 +101,7 @@ impl Source {
             Self::Job(job) => job.clone_ref(py).into_any(),
             Self::ReadPipe(pipe) => pipe.clone_ref(py).into_any(),
             Self::WritePipe(pipe) => pipe.clone_ref(py).into_any(),
+            Self::Tls(tls) => tls.clone_ref(py).into_any(),
         }
     }
 
@@ -106,6 +113,7 @@ impl Source {
             Self::Job(job) => visit.call(job),
             Self::ReadPipe(pipe) => visit.call(pipe),
             Self::WritePipe(pipe) => visit.call(pipe),
+            Self::Tls(tls) => visit.call(tls),
         }
     }
 }

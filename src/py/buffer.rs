@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyList};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PySlice};
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -182,4 +182,87 @@ pub(crate) fn read_into_bytes(
     }
     // SAFETY: `object` is the new, only reference to a bytes object.
     Ok(Ok(unsafe { Bound::from_owned_ptr(py, object).cast_into_unchecked() }))
+}
+
+/// The parts in one piece.
+pub(crate) fn concatenate<'py>(py: Python<'py>, parts: &[Bound<'py, PyBytes>]) -> PyResult<Bound<'py, PyBytes>> {
+    let size = parts.iter().map(|part| part.as_bytes().len()).sum();
+    PyBytes::new_with(py, size, |mut room| {
+        for part in parts {
+            let (place, rest) = room.split_at_mut(part.as_bytes().len());
+            place.copy_from_slice(part.as_bytes());
+            room = rest;
+        }
+        Ok(())
+    })
+}
+
+/// What follows the first `offset` items of a buffer: a view, not a copy.
+pub(crate) fn rest_of<'py>(object: &Bound<'py, PyAny>, offset: usize) -> PyResult<Bound<'py, PyAny>> {
+    let start = isize::try_from(offset).unwrap_or(isize::MAX);
+    PyMemoryView::from(object)?.get_item(PySlice::new(object.py(), start, isize::MAX, 1))
+}
+
+/// `bio.write(data)` without making an object of a copy; `bio` must be exactly an `ssl.MemoryBIO`.
+pub(crate) fn write_to_bio(bio: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+    let py = bio.py();
+    debug_assert!(bio.get_type().name().is_ok_and(|name| name == "MemoryBIO"));
+    let length = data.len().cast_signed();
+    // SAFETY: the memory is as long as said, is only read, and outlives the view: `MemoryBIO.write` is a function in C
+    // that copies the bytes, keeps no reference to its argument, runs no Python code and does not let go of the GIL.
+    let view = unsafe { ffi::PyMemoryView_FromMemory(data.as_ptr().cast_mut().cast(), length, ffi::PyBUF_READ) };
+    // SAFETY: a new reference, or NULL with an exception set.
+    let view = unsafe { Bound::from_owned_ptr_or_err(py, view)? };
+    bio.call_method1(pyo3::intern!(py, "write"), (&view,)).map(drop)
+}
+
+/// A new bytes object of what `fill` puts into at most `size` bytes of it, piece by piece.
+///
+/// `fill` gets the room that is left as a memoryview, and answers how many bytes it has written there and whether it
+/// wants to go on. An error drops what was written.
+pub(crate) fn fill_new_bytes<'py>(
+    py: Python<'py>,
+    size: usize,
+    mut fill: impl FnMut(&Bound<'py, PyAny>) -> PyResult<(usize, bool)>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    // SAFETY: attached; gives a new bytes object with uninitialised content, or NULL with an exception set.
+    let object = unsafe { ffi::PyBytes_FromStringAndSize(std::ptr::null(), size.cast_signed()) };
+    // SAFETY: as said.
+    let bytes = unsafe { Bound::from_owned_ptr_or_err(py, object)? };
+    let mut count = 0;
+    while count < size {
+        // SAFETY: `bytes` was just made and is known here only; it has `size` bytes, more than `count`.
+        let place = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()).add(count) };
+        let length = (size - count).cast_signed();
+        // SAFETY: the memory is as long as said. It lives as long as `bytes`, which outlives the view: see below.
+        let view = unsafe { ffi::PyMemoryView_FromMemory(place, length, ffi::PyBUF_WRITE) };
+        // SAFETY: a new reference, or NULL with an exception set.
+        let view = unsafe { Bound::from_owned_ptr_or_err(py, view)? };
+        let filled = fill(&view);
+        // SAFETY: the object is live.
+        if unsafe { ffi::Py_REFCNT(view.as_ptr()) } != 1 {
+            // Somebody has kept the view: its memory must stay, and what was read must not change.
+            // SAFETY: a live bytes object.
+            let start: *const u8 = unsafe { ffi::PyBytes_AsString(bytes.as_ptr()).cast() };
+            std::mem::forget(bytes);
+            let (more, _) = filled?;
+            // SAFETY: so many bytes were written, and the object that has them is never freed.
+            return Ok(PyBytes::new(py, unsafe { std::slice::from_raw_parts(start, size.min(count + more)) }));
+        }
+        drop(view);
+        let (more, goes_on) = filled?;
+        count = size.min(count + more);
+        if !goes_on {
+            break;
+        }
+    }
+    let mut object = bytes.into_ptr();
+    if count < size {
+        // SAFETY: the only reference to the object is ours; on failure it is gone and `object` is NULL.
+        if unsafe { _PyBytes_Resize(&raw mut object, count.cast_signed()) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+    }
+    // SAFETY: `object` is the new, only reference to a bytes object.
+    Ok(unsafe { Bound::from_owned_ptr(py, object).cast_into_unchecked() })
 }

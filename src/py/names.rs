@@ -44,6 +44,9 @@ pub(crate) static AUDIT: Name = Name::new("sys", "audit");
 pub(crate) static BASE_CREATE_TASK: Name = Name::new("asyncio.base_events", "BaseEventLoop.create_task");
 pub(crate) static BASE_RUN_IN_EXECUTOR: Name = Name::new("asyncio.base_events", "BaseEventLoop.run_in_executor");
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
+pub(crate) static CANCELLED_ERROR: Name = Name::new("asyncio", "CancelledError");
+pub(crate) static CERTIFICATE_ERROR: Name = Name::new("ssl", "CertificateError");
+pub(crate) static CREATE_TLS_CONTEXT: Name = Name::new("asyncio.sslproto", "_create_transport_context");
 pub(crate) static FUTURE: Name = Name::new("asyncio.futures", "Future");
 // Before Python 3.13 asyncio's own datagram transports are no instances of its class for them.
 #[cfg(Py_3_13)]
@@ -58,6 +61,7 @@ pub(crate) static FUTURES_INVALID_STATE_ERROR: Name = Name::new("concurrent.futu
 pub(crate) static GETADDRINFO: Name = Name::new("socket", "getaddrinfo");
 pub(crate) static GETNAMEINFO: Name = Name::new("socket", "getnameinfo");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
+pub(crate) static MEMORY_BIO: Name = Name::new("ssl", "MemoryBIO");
 pub(crate) static READ_TRANSPORT: Name = Name::new("asyncio", "ReadTransport");
 pub(crate) static SET_ASYNCGEN_HOOKS: Name = Name::new("sys", "set_asyncgen_hooks");
 pub(crate) static SET_RESULT_UNLESS_CANCELLED: Name = Name::new("asyncio.futures", "_set_result_unless_cancelled");
@@ -65,8 +69,13 @@ pub(crate) static SOCK_DGRAM: Name = Name::new("socket", "SOCK_DGRAM");
 pub(crate) static SOCK_RAW: Name = Name::new("socket", "SOCK_RAW");
 pub(crate) static SOCK_STREAM: Name = Name::new("socket", "SOCK_STREAM");
 pub(crate) static SOCKET: Name = Name::new("socket", "socket");
+pub(crate) static SSL_ERROR: Name = Name::new("ssl", "SSLError");
+pub(crate) static SSL_OBJECT: Name = Name::new("ssl", "SSLObject");
+pub(crate) static SSL_SYSCALL_ERROR: Name = Name::new("ssl", "SSLSyscallError");
+pub(crate) static SSL_WANT_READ_ERROR: Name = Name::new("ssl", "SSLWantReadError");
 pub(crate) static THREAD: Name = Name::new("threading", "Thread");
 pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle");
+pub(crate) static TLS_TRANSPORT: Name = Name::new("asyncio.sslproto", "_SSLProtocolTransport");
 pub(crate) static TRANSPORT: Name = Name::new("asyncio.transports", "_FlowControlMixin");
 pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");
 
@@ -94,6 +103,7 @@ impl Module {
     }
 }
 
+pub(crate) static CONSTANTS: Module = Module::new("asyncio.constants");
 pub(crate) static EVENTS: Module = Module::new("asyncio.events");
 pub(crate) static FUTURES: Module = Module::new("asyncio.futures");
 pub(crate) static SOCKETS: Module = Module::new("socket");

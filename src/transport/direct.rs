@@ -8,6 +8,7 @@
 //! and reader are exactly asyncio's classes with asyncio's own functions, also on the instances; everything else, and
 //! every surprise (an ended reader, a buffer that somebody has a view of), takes the ordinary path, by `data_received`.
 
+use super::tls::Tls;
 use crate::py::call::call_method1;
 use crate::py::{buffer, names, object};
 use pyo3::exceptions::PyNotImplementedError;
@@ -24,6 +25,8 @@ pub(crate) enum Delivery {
     Data,
     /// `get_buffer()`, `buffer_updated(count)`
     Buffer,
+    /// A TLS transport of ours.
+    Tls,
     /// As `Data`, but the reader of asyncio's streams takes the bytes itself if it can.
     Reader,
 }
@@ -33,6 +36,9 @@ impl Delivery {
         let py = protocol.py();
         if names::streams(py).is_some_and(|streams| object::is_exactly(protocol, &streams.protocol)) {
             return Ok(Self::Reader);
+        }
+        if protocol.cast_exact::<Tls>().is_ok() {
+            return Ok(Self::Tls);
         }
         let is_buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?;
         Ok(if is_buffered { Self::Buffer } else { Self::Data })

@@ -6,8 +6,9 @@
 //! 2. Out of descriptors or memory: reported, then accepting stops for a second and goes on (asyncio's rule).
 //! 3. One connection that cannot be set up does not end the listener.
 
-use super::endpoint::{self, Endpoint};
+use super::endpoint::Endpoint;
 use super::stream::{Beginning, Stream};
+use super::tls::{self, Tls};
 use crate::errors;
 use crate::event_loop::Loop;
 use crate::event_loop::core::error_context;
@@ -15,7 +16,7 @@ use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
-use crate::py::{address, context, names};
+use crate::py::{context, names};
 use crate::reactor::poller::Token;
 use crate::sys::socket::{self, Address};
 use mio::Interest;
@@ -52,9 +53,13 @@ pub(crate) struct Listener {
 enum Handler {
     /// A transport of ours, with a protocol of the factory's.
     Stream { factory: Py<PyAny>, server: Py<PyAny> },
-    /// A Python callable takes the socket, the peer's address and the connection's context (TLS).
-    Callback(Py<PyAny>),
+    /// A transport of ours under a TLS transport, which has the protocol.
+    Tls { factory: Py<PyAny>, server: Py<PyAny>, security: Security },
 }
+
+/// What TLS connections are made with.
+#[derive(Debug, FromPyObject)]
+struct Security(Py<PyAny>, Py<PyAny>, Py<PyAny>);
 
 impl Listener {
     pub(crate) fn on_event(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, event: Event) -> PyResult<()> {
@@ -102,20 +107,8 @@ impl Listener {
         let listener = slf.get();
         let context = context::copy(py, &listener.context)?;
         run.entered.switch(py, &context)?;
-        let begun = match &listener.handler {
-            Handler::Stream { factory, server } => factory.bind(py).call0().and_then(|protocol| {
-                let endpoint = Endpoint::accepted(fd, listener.family, listener.local.clone(), peer);
-                let context = listener.is_context_given.then(|| context.clone_ref(py));
-                let server = Some(server.bind(py));
-                let beginning = Beginning { endpoint, protocol: &protocol, waiter: None, extra: None, server, context };
-                Stream::begin(listener.core.bind(py), beginning).map(drop)
-            }),
-            Handler::Callback(callback) => endpoint::make_socket(py, fd).and_then(|sock| {
-                let peer = address::to_object(py, &peer)?;
-                let context = listener.is_context_given.then_some(context);
-                callback.bind(py).call1((sock, peer, context)).map(drop)
-            }),
-        };
+        let context = listener.is_context_given.then_some(context);
+        let begun = Self::begin(listener.core.bind(py), listener, fd, peer, context);
         match begun {
             Err(error) if is_exit(py, &error) => Err(error),
             // asyncio keeps quiet about it, except in debug mode.
@@ -125,6 +118,29 @@ impl Listener {
             }
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    fn begin(
+        core: &Bound<'_, Loop>,
+        listener: &Self,
+        fd: OwnedFd,
+        peer: Address,
+        context: Option<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let py = core.py();
+        let endpoint = Endpoint::accepted(fd, listener.family, listener.local.clone(), peer);
+        let (factory, server, security) = match &listener.handler {
+            Handler::Stream { factory, server } => (factory, server, None),
+            Handler::Tls { factory, server, security } => (factory, server, Some(security)),
+        };
+        let protocol = factory.bind(py).call0()?;
+        let protocol = match security {
+            None => protocol,
+            Some(security) => security.wrap(core, &protocol)?.into_any(),
+        };
+        let server = Some(server.bind(py));
+        let beginning = Beginning { endpoint, protocol: &protocol, waiter: None, extra: None, server, context };
+        Stream::begin(core, beginning).map(drop)
     }
 
     #[cold]
@@ -142,18 +158,38 @@ impl Listener {
     }
 }
 
+impl Security {
+    fn wrap<'py>(&self, core: &Bound<'py, Loop>, protocol: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Tls>> {
+        let py = core.py();
+        let Self(context, handshake_timeout, shutdown_timeout) = self;
+        let beginning = tls::Beginning {
+            protocol,
+            context: Some(context.bind(py)),
+            waiter: None,
+            server_side: true,
+            server_hostname: None,
+            calls_connection_made: true,
+            handshake_timeout: Some(handshake_timeout.bind(py)).filter(|timeout| !timeout.is_none()),
+            shutdown_timeout: Some(shutdown_timeout.bind(py)).filter(|timeout| !timeout.is_none()),
+            is_accepted: true,
+        };
+        Tls::begin(core, beginning)
+    }
+}
+
 #[pymethods]
 impl Listener {
-    /// Serves `sock`, which listens. With `callback`, each connection is handed to it instead of a transport.
+    /// Serves `sock`, which listens. `tls`: the SSLContext of its connections, and the time-outs of their hand-shakes
+    /// and farewells.
     #[new]
-    #[pyo3(signature = (core, sock, factory, server, backlog, callback=None, context=None))]
+    #[pyo3(signature = (core, sock, factory, server, backlog, tls=None, context=None))]
     fn new<'py>(
         core: &Bound<'py, Loop>,
         sock: &Bound<'py, PyAny>,
         factory: Py<PyAny>,
         server: Py<PyAny>,
         backlog: usize,
-        callback: Option<Py<PyAny>>,
+        tls: Option<Security>,
         context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = core.py();
@@ -171,8 +207,8 @@ impl Listener {
             fd,
             family,
             local: socket::local_address(fd).ok().filter(|address| !address.is_wildcard()),
-            handler: match callback {
-                Some(callback) => Handler::Callback(callback),
+            handler: match tls {
+                Some(security) => Handler::Tls { factory, server, security },
                 None => Handler::Stream { factory, server },
             },
             backlog,
@@ -228,7 +264,12 @@ impl Listener {
                 visit.call(factory)?;
                 visit.call(server)
             }
-            Handler::Callback(callback) => visit.call(callback),
+            Handler::Tls { factory, server, security } => {
+                visit.call(factory)?;
+                visit.call(server)?;
+                let Security(context, handshake_timeout, shutdown_timeout) = security;
+                [context, handshake_timeout, shutdown_timeout].into_iter().try_for_each(|object| visit.call(object))
+            }
         }
     }
 }

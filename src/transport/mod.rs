@@ -13,6 +13,7 @@
 //! | [`datagram`] | the transport of datagrams, of all kinds of sockets |
 //! | [`pipe`] | what both pipe transports are made of |
 //! | [`pipe_read`], [`pipe_write`] | the transport that reads a pipe, a terminal, ..., and the one that writes it |
+//! | [`tls`] | the transport of a TLS connection, over any other one |
 //!
 //! The rules are those of asyncio's selector transports; where a method matches one of theirs, it says which.
 
@@ -27,4 +28,5 @@ pub(crate) mod pipe_write;
 mod reading;
 mod state;
 pub(crate) mod stream;
+pub(crate) mod tls;
 mod writing;

@@ -7,6 +7,7 @@
 use super::direct::{self, Delivery, Feed};
 use super::state::State;
 use super::stream::Stream;
+use super::tls::Tls;
 use crate::errors;
 use crate::event_loop::core::SCRATCH;
 use crate::event_loop::owned::Runnable;
@@ -135,6 +136,7 @@ impl Stream {
             let outcome = match plan.delivery {
                 Delivery::Data => Self::read_bytes(slf, run, &plan)?,
                 Delivery::Buffer => Self::read_into_protocol(slf, protocol, plan.fd)?,
+                Delivery::Tls => Self::read_into_tls(slf, run, &plan)?,
                 Delivery::Reader => Self::read_into_reader(slf, run, &plan)?,
             };
             let delivered = match outcome {
@@ -152,15 +154,16 @@ impl Stream {
                 }
                 Outcome::Delivered(count, delivered) => {
                     // There may be more, but the task that reads comes first: it empties the buffer for it.
-                    if count == plan.asked() {
-                        budget = 0;
-                    }
+                    let is_reader = plan.delivery == Delivery::Reader;
+                    budget = if is_reader && count == plan.asked() { 0 } else { budget.saturating_sub(count) };
                     delivered
                 }
             };
             plan.protocol.drop_ref(py);
             if let Err(error) = delivered {
-                let method = if plan.delivery == Delivery::Buffer { "buffer_updated" } else { "data_received" };
+                // asyncio's TLS is a BufferedProtocol.
+                let is_buffered = matches!(plan.delivery, Delivery::Buffer | Delivery::Tls);
+                let method = if is_buffered { "buffer_updated" } else { "data_received" };
                 return Self::fatal(slf, &error, &format!("Fatal error: protocol.{method}() call failed."));
             }
         }
@@ -182,6 +185,26 @@ impl Stream {
                     let count = data.as_bytes().len();
                     slf.get().state.with(py, |state| state.note_read(count, plan.asked()));
                     return Ok(Outcome::Data(count, Some(data)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Self::read_failed(slf, &error),
+            }
+        }
+    }
+
+    /// What is received goes through the scratch into the session; then the session's plaintext is delivered.
+    fn read_into_tls<'py>(slf: &Bound<'py, Self>, run: &mut Run<'_, '_>, plan: &Plan) -> PyResult<Outcome<'py>> {
+        let py = slf.py();
+        let scratch = run.scratch.get_mut();
+        loop {
+            match socket::receive(plan.fd, scratch) {
+                Ok(0) => return Ok(Outcome::Data(0, None)),
+                Ok(count) => {
+                    let is_full = count == scratch.len();
+                    slf.get().state.with(py, |state| state.may_read = is_full || state.is_read_closed);
+                    let tls = plan.protocol.bind(py).cast_exact::<Tls>()?;
+                    tls.get().feed(py, &scratch[..count])?;
+                    return Ok(Outcome::Delivered(count, Tls::go_on(tls)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Self::read_failed(slf, &error),

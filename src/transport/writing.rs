@@ -148,6 +148,26 @@ impl Stream {
         if check { Self::check_high(slf) } else { Ok(()) }
     }
 
+    /// Sends what a layer above has made: at the end of the turn like what is written, or, where the turn has ended, now.
+    pub(super) fn write_bytes(slf: &Bound<'_, Self>, data: Bound<'_, PyBytes>, is_turn_over: bool) -> PyResult<()> {
+        let py = slf.py();
+        if !Self::admits(slf, "Cannot call write() after write_eof()", "unable to write; sendfile is in progress")? {
+            return Self::write_after_loss(slf);
+        }
+        let chunk = Chunk::Shared(data.unbind());
+        if !is_turn_over {
+            return Self::queue(slf, std::iter::once(chunk));
+        }
+        let is_blocked = slf.get().state.with(py, |state| {
+            state.outbox.push(chunk);
+            state.is_blocked
+        });
+        if !is_blocked {
+            Self::send(slf)?;
+        }
+        Self::check_high(slf)
+    }
+
     fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
         let ended = "Cannot call writelines() after write_eof()";
         let admits = Self::admits(slf, ended, "unable to writelines; sendfile is in progress")?;
