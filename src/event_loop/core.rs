@@ -35,15 +35,15 @@ use crate::py::address::Peers;
 use crate::py::context::Entered;
 use crate::py::object;
 use crate::reactor::poller::Events;
-use crate::sys::clock;
+use crate::sys::clock::{self, Limit};
 use crate::sys::datagram::Slots;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::collections::VecDeque;
 use std::io;
 
-/// Timers that are due within this time of each other are woken for once (nanoseconds): a wake-up costs more than they.
-const TIMER_WINDOW: u64 = 200_000;
+/// Shorter waits end exactly, if it matters (nanoseconds); in longer ones the kernel's tolerance of 50 µs does not.
+const EXACT_BELOW: u64 = 20_000_000;
 /// Room for the events of one poll.
 const EVENTS_AT_ONCE: usize = 512;
 /// The size of a small read (bytes): the scratch that all transports share.
@@ -127,7 +127,7 @@ impl Loop {
         match core.plan(py, shared, &mut turns.batch) {
             Plan::Go => {}
             Plan::Poll(now) => {
-                shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, &error))?;
+                shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
                 py.check_signals()?;
                 core.collect(py, shared, turns, Some(now));
             }
@@ -203,19 +203,23 @@ impl Loop {
 
     /// Waits for the next event or timer, detached from the interpreter.
     fn sleep(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
-        let deadline = self.owned.with(py, |owned| {
+        let wake_up = self.owned.with(py, |owned| {
             // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
             turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));
             owned.take_due(py, 0, &mut turns.dead);
             owned.trim_pools(turns);
-            owned.timers.wake_up(TIMER_WINDOW)
+            owned.timers.wake_up()
         });
         self.recycle_dead(py, turns);
         turns.spare.clear();
         turns.spare_timers.clear();
-        let timeout = deadline.map(|deadline| deadline.saturating_sub(clock::monotonic()));
-        if timeout == Some(0) {
-            shared.poller.wait(&mut turns.events, Some(0)).or_else(|error| interrupted(py, &error))?;
+        let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(clock::monotonic()) {
+            0 => Limit::Now,
+            nanoseconds if wake_up.is_exact && nanoseconds < EXACT_BELOW => Limit::Exactly(nanoseconds),
+            nanoseconds => Limit::Roughly(nanoseconds),
+        });
+        if limit == Limit::Now {
+            shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
             return py.check_signals();
         }
         shared.inbox.park();
@@ -225,7 +229,7 @@ impl Loop {
             Ok(())
         } else {
             let events = &mut turns.events;
-            py.detach(|| shared.poller.wait(events, timeout))
+            py.detach(|| shared.poller.wait(events, limit))
         };
         shared.inbox.unpark();
         outcome.or_else(|error| interrupted(py, &error))?;

@@ -14,6 +14,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::RawFd;
 
 /// Something that a turn runs.
@@ -50,7 +51,7 @@ pub(crate) struct Owned {
     pub(crate) timers: Timers<Timer>,
     sources: SlotMap<DefaultKey, Registered>,
     /// The token of every registered descriptor.
-    fds: HashMap<RawFd, Token>,
+    fds: HashMap<RawFd, Token, BuildHasherDefault<FdHasher>>,
     /// Transports that have unsent bytes from this turn.
     pub(crate) unflushed: Vec<Source>,
     /// Handles to be used again; they hold nothing.
@@ -186,6 +187,27 @@ impl Owned {
         // The pool's handles hold nothing; its timers hold the loop.
         self.timer_pool.iter().chain(&self.cancelled_timers).try_for_each(|timer| visit.call(timer))?;
         self.unflushed.iter().try_for_each(|source| source.traverse(visit))
+    }
+}
+
+/// Hashes a descriptor. The kernel chooses the numbers, not a peer: one multiplication spreads them.
+#[derive(Debug, Default)]
+struct FdHasher(u64);
+
+impl Hasher for FdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_i32(i32::from(*byte));
+        }
+    }
+
+    fn write_i32(&mut self, fd: i32) {
+        // 2^64 over the golden ratio (Knuth, The Art of Computer Programming, 6.4).
+        self.0 = (self.0 ^ u64::from(fd.cast_unsigned())).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -80,6 +80,7 @@ impl<T> Inbox<T> {
 mod tests {
     use super::Inbox;
     use crate::reactor::poller::{Events, Poller};
+    use crate::sys::clock::Limit;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -124,7 +125,7 @@ mod tests {
             inbox.park();
             parks += 1;
             if inbox.is_empty() {
-                poller.wait(&mut events, None).unwrap();
+                poller.wait(&mut events, Limit::Never).unwrap();
             }
             inbox.unpark();
             for (thread, number) in inbox.drain() {

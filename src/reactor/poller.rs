@@ -11,6 +11,7 @@
 //! (`add_reader`, `add_writer`) are level-triggered by contract ([`Poller::register_level`]).
 
 use super::readiness::Readiness;
+use crate::sys::clock::Limit;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Waker};
 use std::io;
@@ -42,7 +43,7 @@ pub(crate) use platform::{Events, Poller};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod platform {
-    use super::{AsRawFd, Interest, Level, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
+    use super::{AsRawFd, Interest, Level, Limit, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
     use crate::sys::epoll;
 
     pub(crate) use crate::sys::epoll::Events;
@@ -61,9 +62,9 @@ mod platform {
             Ok(Self { poll, waker })
         }
 
-        /// Waits for events, `timeout` nanoseconds at most; None: until there is one.
-        pub(crate) fn wait(&self, events: &mut Events, timeout: Option<u64>) -> io::Result<()> {
-            epoll::wait(self.poll.as_raw_fd(), events, timeout)
+        /// Waits for events.
+        pub(crate) fn wait(&self, events: &mut Events, limit: Limit) -> io::Result<()> {
+            epoll::wait(self.poll.as_raw_fd(), events, limit)
         }
 
         /// Registers a descriptor, edge-triggered.
@@ -116,7 +117,7 @@ mod platform {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod platform {
-    use super::{AsRawFd, Interest, Level, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
+    use super::{AsRawFd, Interest, Level, Limit, Poll, RawFd, Readiness, SourceFd, Token, WAKER, Waker, io};
     use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
@@ -140,11 +141,11 @@ mod platform {
             Ok(Self { poll: Mutex::new(poll), registry, waker, fd })
         }
 
-        /// Waits for events, `timeout` nanoseconds at most; None: until there is one.
-        pub(crate) fn wait(&self, events: &mut Events, timeout: Option<u64>) -> io::Result<()> {
+        /// Waits for events.
+        pub(crate) fn wait(&self, events: &mut Events, limit: Limit) -> io::Result<()> {
             // The poll holds no state that a panic could leave half-made.
             let mut poll = self.poll.lock().unwrap_or_else(PoisonError::into_inner);
-            poll.poll(events, timeout.map(Duration::from_nanos))
+            poll.poll(events, limit.nanoseconds().map(Duration::from_nanos))
         }
 
         /// Registers a descriptor, edge-triggered.
@@ -228,7 +229,7 @@ fn as_mio(token: Token) -> mio::Token {
 
 #[cfg(test)]
 mod tests {
-    use super::{Events, Level, Poller, Token, iter};
+    use super::{Events, Level, Limit, Poller, Token, iter};
     use mio::Interest;
     use std::io::Write;
     use std::os::fd::AsRawFd;
@@ -236,7 +237,8 @@ mod tests {
 
     fn wait_for(poller: &Poller, nanoseconds: u64) -> Vec<Token> {
         let mut events = Events::with_capacity(8);
-        poller.wait(&mut events, Some(nanoseconds)).unwrap();
+        let limit = if nanoseconds == 0 { Limit::Now } else { Limit::Exactly(nanoseconds) };
+        poller.wait(&mut events, limit).unwrap();
         iter(&events).map(|(token, _)| token).collect()
     }
 

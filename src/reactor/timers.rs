@@ -14,6 +14,12 @@
 
 /// Below so many cancelled entries, pruning costs more than it frees.
 const PRUNE_AT_LEAST: usize = 64;
+/// Entries within this time of the earliest are woken for with it (nanoseconds): a wake-up costs more than they.
+const NEAR: u64 = 200_000;
+/// So many entries are a crowd, if they are within [`CROWDED`] of the earliest...
+const CROWD: usize = 8;
+/// ... and are woken for once in this time (nanoseconds): the resolution of other loops.
+const CROWDED: u64 = 1_000_000;
 /// Children of a node.
 const ARITY: usize = 4;
 
@@ -27,18 +33,26 @@ pub(crate) struct Timers<T> {
     cancelled: usize,
 }
 
+/// When the owner is to be woken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WakeUp {
+    /// Nanoseconds on the clock of `sys::clock`.
+    pub(crate) deadline: u64,
+    /// It stands for a single entry, and is worth some effort.
+    pub(crate) is_exact: bool,
+}
+
 #[derive(Debug)]
 struct Entry<T> {
-    /// Nanoseconds on the clock of `sys::clock`.
-    deadline: u64,
-    sequence: u64,
+    /// The deadline (nanoseconds on the clock of `sys::clock`) above the sequence: one number to compare.
+    key: u128,
     value: T,
 }
 
 impl<T> Entry<T> {
     #[inline]
-    fn is_before(&self, other: &Self) -> bool {
-        (self.deadline, self.sequence) < (other.deadline, other.sequence)
+    fn deadline(&self) -> u64 {
+        (self.key >> 64) as u64
     }
 }
 
@@ -56,24 +70,36 @@ impl<T> Timers<T> {
     /// Adds an entry that is due at `deadline` (nanoseconds).
     pub(crate) fn insert(&mut self, deadline: u64, value: T) {
         self.sequence += 1;
-        self.heap.push(Entry { deadline, sequence: self.sequence, value });
+        self.heap.push(Entry { key: u128::from(deadline) << 64 | u128::from(self.sequence), value });
         self.rise(self.heap.len() - 1);
     }
 
     /// The earliest entry and its deadline.
     #[inline]
     pub(crate) fn first(&self) -> Option<(u64, &T)> {
-        self.heap.first().map(|entry| (entry.deadline, &entry.value))
+        self.heap.first().map(|entry| (entry.deadline(), &entry.value))
     }
 
-    /// When to wake for the earliest entry (nanoseconds): at its deadline, but where others follow within `window`,
-    /// once for all of them.
-    pub(crate) fn wake_up(&self, window: u64) -> Option<u64> {
-        let first = self.heap.first()?.deadline;
-        let latest = first.saturating_add(window);
+    /// When to wake for the earliest entry: at its deadline, but where others follow soon, once for all of them.
+    pub(crate) fn wake_up(&self) -> Option<WakeUp> {
+        let first = self.heap.first()?.deadline();
+        let near = first.saturating_add(NEAR);
+        let crowded = first.saturating_add(CROWDED);
+        if self.count_until(0, crowded, CROWD) >= CROWD {
+            return Some(WakeUp { deadline: crowded, is_exact: false });
+        }
         // The second-earliest entry is one of those below the top.
-        let is_dense = self.heap.iter().skip(1).take(ARITY).any(|entry| entry.deadline <= latest);
-        Some(if is_dense { latest } else { first })
+        let is_dense = self.heap.iter().skip(1).take(ARITY).any(|entry| entry.deadline() <= near);
+        Some(WakeUp { deadline: if is_dense { near } else { first }, is_exact: !is_dense })
+    }
+
+    /// How many entries, from one node down, are due until then; `enough` are not looked beyond.
+    fn count_until(&self, at: usize, until: u64, enough: usize) -> usize {
+        if enough == 0 || self.heap.get(at).is_none_or(|entry| entry.deadline() > until) {
+            return 0;
+        }
+        let children = at * ARITY + 1..=at * ARITY + ARITY;
+        children.fold(1, |count, child| count + self.count_until(child, until, enough.saturating_sub(count)))
     }
 
     /// Takes the earliest entry out, due or not.
@@ -142,7 +168,7 @@ impl<T> Timers<T> {
     fn rise(&mut self, mut at: usize) {
         while at > 0 {
             let parent = (at - 1) / ARITY;
-            if !self.heap[at].is_before(&self.heap[parent]) {
+            if self.heap[at].key > self.heap[parent].key {
                 return;
             }
             self.heap.swap(at, parent);
@@ -153,25 +179,33 @@ impl<T> Timers<T> {
     /// Moves an entry down to its place.
     #[inline]
     fn sink(&mut self, mut at: usize) {
-        loop {
-            let first = at * ARITY + 1;
-            let children = first..(first + ARITY).min(self.heap.len());
-            let earliest =
-                children.reduce(|one, other| if self.heap[other].is_before(&self.heap[one]) { other } else { one });
-            match earliest {
-                Some(child) if self.heap[child].is_before(&self.heap[at]) => {
-                    self.heap.swap(at, child);
-                    at = child;
-                }
-                Some(_) | None => return,
+        while let Some(child) = self.earliest_child(at) {
+            if self.heap[child].key > self.heap[at].key {
+                return;
             }
+            self.heap.swap(at, child);
+            at = child;
         }
+    }
+
+    #[inline]
+    fn earliest_child(&self, at: usize) -> Option<usize> {
+        let first = at * ARITY + 1;
+        let children = &self.heap[first.min(self.heap.len())..];
+        // Nearly every node that has children has all of them.
+        if let Some([one, two, three, four]) = children.first_chunk::<ARITY>() {
+            let left = if two.key < one.key { (1, two.key) } else { (0, one.key) };
+            let right = if four.key < three.key { (3, four.key) } else { (2, three.key) };
+            return Some(first + if right.1 < left.1 { right.0 } else { left.0 });
+        }
+        let earliest = children.iter().enumerate().min_by_key(|(_, child)| child.key);
+        earliest.map(|(index, _)| first + index)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PRUNE_AT_LEAST, Timers};
+    use super::{CROWD, CROWDED, NEAR, PRUNE_AT_LEAST, Timers, WakeUp};
     use proptest::prelude::*;
 
     fn drain(timers: &mut Timers<usize>) -> Vec<usize> {
@@ -181,13 +215,30 @@ mod tests {
     #[test]
     fn entries_close_together_are_woken_for_once() {
         let mut timers = Timers::new();
-        assert_eq!(timers.wake_up(10), None);
-        timers.insert(100, 0);
-        assert_eq!(timers.wake_up(10), Some(100));
-        timers.insert(200, 1);
-        assert_eq!(timers.wake_up(10), Some(100));
-        timers.insert(110, 2);
-        assert_eq!(timers.wake_up(10), Some(110));
+        assert_eq!(timers.wake_up(), None);
+        timers.insert(10 * NEAR, 0);
+        let alone = WakeUp { deadline: 10 * NEAR, is_exact: true };
+        assert_eq!(timers.wake_up(), Some(alone));
+        timers.insert(12 * NEAR, 1);
+        assert_eq!(timers.wake_up(), Some(alone));
+        timers.insert(10 * NEAR + 1, 2);
+        assert_eq!(timers.wake_up(), Some(WakeUp { deadline: 11 * NEAR, is_exact: false }));
+    }
+
+    #[test]
+    fn a_crowd_is_woken_for_once_in_a_millisecond() {
+        let mut timers = Timers::new();
+        for index in 0..CROWD as u64 {
+            assert!(timers.wake_up().is_none_or(|wake_up| wake_up.is_exact));
+            timers.insert(5 * CROWDED + index * (NEAR + 1), index);
+            timers.insert(9 * CROWDED, index);
+        }
+        // The last ones are beyond the millisecond still.
+        timers.insert(5 * CROWDED + 2, 0);
+        timers.insert(5 * CROWDED + 3, 0);
+        assert!(timers.wake_up().is_some_and(|wake_up| wake_up.deadline == 5 * CROWDED + NEAR));
+        timers.insert(6 * CROWDED, 0);
+        assert_eq!(timers.wake_up(), Some(WakeUp { deadline: 6 * CROWDED, is_exact: false }));
     }
 
     #[test]

@@ -4,6 +4,30 @@ use std::mem::MaybeUninit;
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// How long a wait lasts at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Limit {
+    /// It does not wait.
+    Now,
+    /// So many nanoseconds, as exactly as the system can.
+    Exactly(u64),
+    /// So many nanoseconds, and what the system usually adds.
+    Roughly(u64),
+    /// It waits for an event.
+    Never,
+}
+
+impl Limit {
+    /// In nanoseconds; None: no limit.
+    pub(crate) fn nanoseconds(self) -> Option<u64> {
+        match self {
+            Self::Now => Some(0),
+            Self::Exactly(nanoseconds) | Self::Roughly(nanoseconds) => Some(nanoseconds),
+            Self::Never => None,
+        }
+    }
+}
+
 /// While it lives, waits of this thread end as exactly as the kernel can (`prctl(2)`, `PR_SET_TIMERSLACK`).
 ///
 /// Linux groups wake-ups within 50 µs by default. The setting is inherited by new threads and processes, so it is made

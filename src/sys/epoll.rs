@@ -7,7 +7,7 @@
 //! * mio registers edge-triggered only. `add_reader()` promises level-triggered calls, and re-arming an edge after
 //!   every callback would cost a system call each.
 
-use super::clock::ExactWait;
+use super::clock::{ExactWait, Limit};
 use super::syscall;
 use std::io;
 use std::os::fd::RawFd;
@@ -26,9 +26,6 @@ pub(crate) struct Event {
     pub(crate) token: u64,
     pub(crate) bits: u32,
 }
-
-/// Waits below this (nanoseconds) end exactly; in longer ones the kernel's tolerance of 50 µs is not worth two calls.
-const EXACT_BELOW: u64 = 20_000_000;
 
 static HAS_PWAIT2: AtomicBool = AtomicBool::new(true);
 
@@ -51,10 +48,11 @@ impl Events {
     }
 }
 
-/// Waits for events; `timeout` in nanoseconds, None for no limit (`epoll_pwait2(2)`).
-pub(crate) fn wait(epoll: RawFd, events: &mut Events, timeout: Option<u64>) -> io::Result<()> {
+/// Waits for events (`epoll_pwait2(2)`).
+pub(crate) fn wait(epoll: RawFd, events: &mut Events, limit: Limit) -> io::Result<()> {
     events.list.clear();
-    let _exact = timeout.filter(|timeout| (1..EXACT_BELOW).contains(timeout)).and_then(|_| ExactWait::begin());
+    let _exact = if let Limit::Exactly(_) = limit { ExactWait::begin() } else { None };
+    let timeout = limit.nanoseconds();
     let count = if HAS_PWAIT2.load(Ordering::Relaxed) {
         match wait_nanoseconds(epoll, &mut events.list, timeout) {
             Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
