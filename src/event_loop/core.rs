@@ -201,8 +201,16 @@ impl Loop {
         })
     }
 
-    /// Waits for the next event or timer, detached from the interpreter.
+    /// Waits for the next event or timer, detached from the interpreter if it must wait.
     fn sleep(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
+        if self.owned.with(py, |owned| owned.pace.is_attempt_due()) {
+            shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
+            let found = turns.events.len() > 0;
+            self.owned.with(py, |owned| owned.pace.note_attempt(found));
+            if found {
+                return py.check_signals();
+            }
+        }
         let wake_up = self.owned.with(py, |owned| {
             // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
             turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));

@@ -2,11 +2,20 @@
 //!
 //! A poll costs more than a callback, and reading the clock a quarter of one. So a busy loop asks the kernel every 50 µs,
 //! or again at once when it had something; and it reads the clock after several callbacks, as long as they are fast.
+//!
+//! And whether to detach from the interpreter when nothing is ready. Detaching and coming back costs as much as a small
+//! callback; a loaded server's next event is there already. So it is asked without detaching while that succeeds, but
+//! for every eighth time: other threads wait for the interpreter meanwhile.
 
 /// While work stays ready, the kernel is asked for events this often (nanoseconds).
 const POLL_EVERY: u64 = 50_000;
 /// The clock is read after at most so many runnables.
 const CLOCK_EVERY: u32 = 16;
+
+/// So many times in a row the kernel is asked without detaching.
+const ATTEMPTS: u32 = 7;
+/// After failed attempts, at most so many sleeps come before the next.
+const LONGEST_PAUSE: u32 = 64;
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -23,6 +32,12 @@ pub(super) struct Pace {
     is_fresh: bool,
     /// Whether it had something then: it is asked again at once.
     found: bool,
+    /// Attempts until the loop detaches again.
+    attempts: u32,
+    /// Sleeps until the next attempts.
+    pause: u32,
+    /// How many they were after the last failed attempt; doubles with each.
+    last_pause: u32,
 }
 
 impl Pace {
@@ -35,6 +50,31 @@ impl Pace {
     /// look.
     pub(super) fn note_sleep(&mut self) {
         (self.left, self.step, self.found, self.is_fresh) = (0, 0, false, true);
+    }
+
+    /// Nothing is ready; true: ask the kernel once before detaching.
+    #[inline]
+    pub(super) fn is_attempt_due(&mut self) -> bool {
+        if self.attempts > 0 {
+            return true;
+        }
+        if self.pause > 0 {
+            self.pause -= 1;
+        } else {
+            self.attempts = ATTEMPTS;
+        }
+        false
+    }
+
+    /// Notes whether the kernel had something.
+    #[inline]
+    pub(super) fn note_attempt(&mut self, found: bool) {
+        if found {
+            (self.attempts, self.last_pause) = (self.attempts - 1, 0);
+        } else {
+            self.last_pause = (self.last_pause * 2).clamp(1, LONGEST_PAUSE);
+            (self.attempts, self.pause) = (0, self.last_pause);
+        }
     }
 
     /// Counts what is about to run; true: time to read the clock.
@@ -66,7 +106,28 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{CLOCK_EVERY, POLL_EVERY, Pace};
+    use super::{ATTEMPTS, CLOCK_EVERY, LONGEST_PAUSE, POLL_EVERY, Pace};
+
+    /// Sleeps so often; `is_there` tells what an attempt finds. How many attempts were made.
+    fn sleep(pace: &mut Pace, times: u32, is_there: bool) -> u32 {
+        (0..times).map(|_| u32::from(pace.is_attempt_due().then(|| pace.note_attempt(is_there)).is_some())).sum()
+    }
+
+    #[test]
+    fn under_load_every_eighth_sleep_detaches() {
+        let mut pace = Pace::default();
+        assert_eq!(sleep(&mut pace, 10 * (ATTEMPTS + 1), true), 10 * ATTEMPTS);
+    }
+
+    #[test]
+    fn an_idle_loop_hardly_attempts_and_a_busy_one_does_at_once() {
+        let mut pace = Pace::default();
+        sleep(&mut pace, 1_000, false);
+        assert!(sleep(&mut pace, 100 * LONGEST_PAUSE, false) <= 100);
+        // At most one pause later.
+        sleep(&mut pace, LONGEST_PAUSE + 1, true);
+        assert_eq!(sleep(&mut pace, ATTEMPTS + 1, true), ATTEMPTS);
+    }
 
     /// Counts single runnables until the clock is due.
     fn runnables_until_clock(pace: &mut Pace) -> u32 {
