@@ -1,6 +1,7 @@
 """Pipe transports that write: flow control, the end, and readers that go."""
 
 import asyncio
+import fcntl
 import logging
 import os
 
@@ -212,3 +213,25 @@ async def test_stream_writer(loop):
     await received.wait_event("lost")
     await support.turns(2)
     assert bytes(received.data) == data
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes have no size here")
+@pytest.mark.parametrize("chosen", [False, True])
+async def test_pipes_that_much_goes_through_are_widened(loop, chosen, mioloop_only):
+    """Unless somebody chose their size."""
+    first, second = pipe_ends("pipe")
+    default = fcntl.fcntl(first, fcntl.F_GETPIPE_SZ)
+    if chosen:
+        fcntl.fcntl(first, fcntl.F_SETPIPE_SZ, 2 * default)
+    size = fcntl.fcntl(first, fcntl.F_GETPIPE_SZ)
+    transport, sent = await write_to(loop, second)
+    _, received = await read_from(loop, first)
+    transport.write(b"little")
+    await received.wait_bytes(6)
+    assert fcntl.fcntl(first, fcntl.F_GETPIPE_SZ) == size
+    transport.write(b"x" * 1_000_000)
+    await received.wait_bytes(1_000_000)
+    assert fcntl.fcntl(first, fcntl.F_GETPIPE_SZ) == (size if chosen else 4 * default)
+    transport.close()
+    await received.wait_event("lost")
+    await sent.wait_event("lost")

@@ -75,6 +75,27 @@ pub(crate) fn write(fd: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     }
 }
 
+/// The size of a pipe that nobody has changed, and what [`widen`] makes of it (bytes).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SIZES: (c_int, c_int) = (64 * 1024, 256 * 1024);
+
+/// Makes a pipe hold more, unless somebody chose its size (`fcntl(2)`, `F_SETPIPE_SZ`).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(crate) fn widen(fd: RawFd) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    if syscall!(unsafe { libc::fcntl(fd, libc::F_GETPIPE_SZ) })? == SIZES.0 {
+        // SAFETY: takes an integer.
+        syscall!(unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, SIZES.1) })?;
+    }
+    Ok(())
+}
+
+/// Pipes grow by themselves here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(crate) fn widen(_fd: RawFd) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Kind, kind, read_into, set_non_blocking, write};

@@ -29,10 +29,13 @@ use std::os::fd::RawFd;
 
 /// What both kinds know.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts; their combinations are all possible")]
 pub(super) struct Pipe {
     /// The user's object; `get_extra_info("pipe")` answers with it after the end too.
     object: Py<PyAny>,
     pub(super) fd: RawFd,
+    /// It is a pipe that has not been widened.
+    is_narrow: bool,
     /// The object is not closed yet.
     is_open: bool,
     /// None once `connection_lost` was called.
@@ -89,6 +92,7 @@ impl Pipe {
         let pipe = Self {
             object: object.clone().unbind(),
             fd,
+            is_narrow: kind == Kind::Pipe,
             is_open: true,
             protocol: Some(protocol.clone().unbind()),
             extra,
@@ -99,6 +103,14 @@ impl Pipe {
             ending: None,
         };
         Ok((pipe, kind))
+    }
+
+    /// Much goes through it: a pipe that holds more costs fewer changes between the two processes.
+    pub(super) fn widen(&mut self) {
+        if std::mem::take(&mut self.is_narrow) {
+            // An error: the user has too much in pipes already (`pipe(7)`), and it stays as it is.
+            drop(pipe::widen(self.fd));
+        }
     }
 
     /// "closed", "closing" or nothing, and the descriptor.

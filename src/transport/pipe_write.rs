@@ -34,6 +34,9 @@ const WARN_FROM: u32 = 5;
 /// `writelines()` of at most so many bytes is copied into one piece: cheaper than a piece each for the kernel.
 const JOIN: usize = 4096;
 
+/// A pipe that gets more than this at once is widened: it holds no more by default.
+const MUCH: usize = 64 * 1024;
+
 /// What writing needs to know beside the pipe.
 #[derive(Debug)]
 struct State {
@@ -199,6 +202,9 @@ impl WritePipe {
             state.is_blocked
         });
         if !is_blocked {
+            if slf.get().state.with(py, |state| state.outbox.size()) > MUCH {
+                slf.get().pipe.with(py, Pipe::widen);
+            }
             let written = slf.get().write_out(py);
             Self::after_write(slf, written)?;
         }
@@ -228,18 +234,13 @@ impl WritePipe {
             while !state.outbox.is_empty() {
                 let mut parts = [IoSlice::new(&[]); MAX_PARTS];
                 let count = state.outbox.parts(&mut parts);
-                let parts = &parts[..count];
-                let offered: usize = parts.iter().map(|part| part.len()).sum();
-                match sys::pipe::write(fd, parts) {
-                    Ok(count) => {
-                        state.outbox.advance(count);
-                        state.is_blocked = count < offered;
+                match sys::pipe::write(fd, &parts[..count]) {
+                    Ok(count) => state.outbox.advance(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        state.is_blocked = true;
+                        return Written::Blocked;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.is_blocked = true,
                     Err(error) => return Written::Failed(error),
-                }
-                if state.is_blocked {
-                    return Written::Blocked;
                 }
             }
             Written::All
