@@ -11,6 +11,7 @@
 //! | 3 | `event_loop` | the loop itself: one turn, handles, watched descriptors |
 //! | 4 | `transport` | streams, datagrams, pipes and listeners |
 //! | 4 | `executor`, `resolver` | calls in other threads; addresses in figures |
+//! | 4 | `sock` | `sock_*` and sendfile |
 //!
 //! The Python class `mioloop.Loop` derives from `event_loop::Loop` and `asyncio.BaseEventLoop`, in this order.
 
@@ -20,6 +21,7 @@ mod executor;
 mod py;
 mod reactor;
 mod resolver;
+mod sock;
 mod sys;
 mod transport;
 
@@ -28,7 +30,7 @@ use pyo3::prelude::*;
 /// The engine of mioloop.
 #[pymodule(gil_used = true)]
 mod _core {
-    use super::{event_loop, executor, resolver, transport};
+    use super::{event_loop, executor, resolver, sock, transport};
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
 
@@ -36,6 +38,10 @@ mod _core {
     use super::event_loop::Loop;
     #[pymodule_export]
     use super::event_loop::handle::{Handle, TimerHandle};
+    #[pymodule_export]
+    use super::sock::operation::Operation;
+    #[pymodule_export]
+    use super::sock::sendfile::send_file;
     #[pymodule_export]
     use super::transport::datagram::Datagram;
     #[pymodule_export]
@@ -55,6 +61,8 @@ mod _core {
         event_loop::define_methods(&py.get_type::<Loop>())?;
         executor::define_methods(&py.get_type::<Loop>())?;
         resolver::define_methods(&py.get_type::<Loop>())?;
+        sock::define_methods(&py.get_type::<Loop>())?;
+        sock::operation::define_operation(&py.get_type::<Operation>());
         event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
         transport::datagram::define_methods(&py.get_type::<Datagram>())?;
         transport::pipe_write::define_methods(&py.get_type::<WritePipe>())?;

@@ -15,9 +15,10 @@ from contextvars import Context
 from typing import Any, Self, TypeAlias, TypeVar, TypeVarTuple, final
 
 from _typeshed import FileDescriptorLike
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from mioloop._core_pipes import ReadPipeTransport, WritePipeTransport
+from mioloop._core_sock import SocketOperation, send_file
 from mioloop._core_tls import TlsTransport
 from mioloop._core_transports import DatagramTransport, StreamTransport
 
@@ -31,11 +32,13 @@ __all__ = [
     "Listener",
     "Loop",
     "ReadPipeTransport",
+    "SocketOperation",
     "StreamTransport",
     "TimerHandle",
     "TlsTransport",
     "WritePipeTransport",
     "build_info",
+    "send_file",
 ]
 
 def build_info() -> dict[str, str]:
@@ -237,6 +240,38 @@ class Loop:
 
     def remove_writer(self, fd: FileDescriptorLike) -> bool:
         """Stop what `add_writer()` began; as `remove_reader()`. Matches `loop.remove_writer`."""
+
+    # The coroutines of `asyncio.loop` under these names. Sockets that are not exactly of the class
+    # `socket.socket`, and all in debug mode, get asyncio's own.
+    def sock_recv(self, sock: socket.socket, n: int) -> Coroutine[Any, Any, bytes]:
+        """Receive at most `n` bytes. Matches `asyncio.loop.sock_recv`."""
+
+    def sock_recv_into(self, sock: socket.socket, buf: Buffer) -> Coroutine[Any, Any, int]:
+        """Receive into a buffer; the result is how much. Matches `loop.sock_recv_into`."""
+
+    def sock_recvfrom(
+        self, sock: socket.socket, bufsize: int
+    ) -> Coroutine[Any, Any, tuple[bytes, Any]]:
+        """Receive at most `bufsize` bytes, and their sender's address. As `loop.sock_recvfrom`."""
+
+    def sock_recvfrom_into(
+        self, sock: socket.socket, buf: Buffer, nbytes: int = 0
+    ) -> Coroutine[Any, Any, tuple[int, Any]]:
+        """Receive into a buffer; how much, and from whom. Matches `loop.sock_recvfrom_into`."""
+
+    def sock_sendall(self, sock: socket.socket, data: Buffer) -> Coroutine[Any, Any, None]:
+        """Send everything. Matches `asyncio.loop.sock_sendall`."""
+
+    def sock_sendto(
+        self, sock: socket.socket, data: Buffer, address: Any
+    ) -> Coroutine[Any, Any, int]:
+        """Send a datagram to an address; the result is how much. Matches `loop.sock_sendto`."""
+
+    def sock_connect(self, sock: socket.socket, address: Any) -> Coroutine[Any, Any, None]:
+        """Connect to an address. Matches `asyncio.loop.sock_connect`."""
+
+    def sock_accept(self, sock: socket.socket) -> Coroutine[Any, Any, tuple[socket.socket, Any]]:
+        """Accept a connection: its socket, and the peer's address. Matches `loop.sock_accept`."""
 
     def _add_callback(self, handle: asyncio.Handle) -> None: ...
     def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import inspect
+import io
 import os
 import selectors
 import socket
@@ -31,6 +33,10 @@ from mioloop import _core
 from mioloop._signals import SignalHandlers
 
 _Selector: Any = asyncio.SelectorEventLoop
+# Newer releases set the position of a file that was to be sent also when nothing was.
+_ALWAYS_SEEKS = (
+    "total_sent" not in inspect.signature(_Selector._sock_sendfile_update_filepos).parameters
+)
 
 
 def _base_attributes() -> tuple[str, ...]:
@@ -355,14 +361,27 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
         transp.pause_reading()
         await transp._make_empty_waiter()
         try:
-            # The transport's own descriptor is registered for the transport: a second one waits.
-            with transp._sock.dup() as sock:  # type: ignore[union-attr]
-                sock.setblocking(False)
-                return await self.sock_sendfile(sock, file, offset, count, fallback=False)
+            self._check_sendfile_params(  # type: ignore[attr-defined]
+                transp._sock, file, offset, count
+            )
+            return await self._sock_sendfile_native(transp, file, offset, count)
         finally:
             transp._reset_empty_waiter()
             if is_reading:
                 transp.resume_reading()
+
+    async def _sock_sendfile_native(
+        self, sock: socket.socket | _core.StreamTransport, file: Any, offset: int, count: int | None
+    ) -> int:
+        try:
+            fileno = file.fileno()
+            size = os.fstat(fileno).st_size
+        except (AttributeError, io.UnsupportedOperation, OSError):
+            raise asyncio.SendfileNotAvailableError("not a regular file") from None
+        if not count and not size:
+            return 0
+        most = min(count, sys.maxsize) if count else None
+        return await _core.send_file(self, sock, fileno, offset, most, _ALWAYS_SEEKS)
 
     # --- borrowed from asyncio's selector loops, by name ------------------------------------
 
@@ -372,14 +391,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
     create_unix_connection = _Selector.create_unix_connection
     create_unix_server = _Selector.create_unix_server
 
-    sock_recv = _Selector.sock_recv
-    sock_recv_into = _Selector.sock_recv_into
-    sock_recvfrom = _Selector.sock_recvfrom
-    sock_recvfrom_into = _Selector.sock_recvfrom_into
-    sock_sendall = _Selector.sock_sendall
-    sock_sendto = _Selector.sock_sendto
-    sock_connect = _Selector.sock_connect
-    sock_accept = _Selector.sock_accept
+    # What asyncio's own `sock_*` coroutines need, which serve unusual sockets and debug mode.
     _sock_recv = _Selector._sock_recv
     _sock_recv_into = _Selector._sock_recv_into
     _sock_recvfrom = _Selector._sock_recvfrom
@@ -391,11 +403,6 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
     _sock_accept = _Selector._sock_accept
     _sock_read_done = _Selector._sock_read_done
     _sock_write_done = _Selector._sock_write_done
-
-    _sock_sendfile_native = _Selector._sock_sendfile_native
-    _sock_sendfile_native_impl = _Selector._sock_sendfile_native_impl
-    _sock_sendfile_update_filepos = _Selector._sock_sendfile_update_filepos
-    _sock_add_cancellation_callback = _Selector._sock_add_cancellation_callback
 
 
 class _SelectorView:

@@ -13,7 +13,8 @@ pub(crate) mod run;
 mod running;
 mod schedule;
 pub(crate) mod source;
-mod tasks;
+pub(crate) mod tasks;
+pub(crate) mod wait;
 pub(crate) mod watch;
 
 use self::core::Turns;
@@ -96,7 +97,7 @@ impl Loop {
             let token = owned.token_of(fd)?;
             match owned.get_mut(token)? {
                 Registered::Source(source) => source.is_transport().then(|| source.to_object(py)),
-                Registered::Watch(_) => None,
+                Registered::Watch(_) | Registered::Waits(_) => None,
             }
         })
     }
@@ -260,7 +261,7 @@ impl Loop {
     fn _watched(&self, py: Python<'_>, fd: RawFd) -> (bool, bool) {
         self.owned.with(py, |owned| match owned.token_of(fd).and_then(|token| owned.get_mut(token)) {
             Some(Registered::Watch(watch)) => watch.directions(),
-            Some(Registered::Source(_)) | None => (false, false),
+            Some(Registered::Source(_) | Registered::Waits(_)) | None => (false, false),
         })
     }
 

@@ -6,7 +6,9 @@ use super::core::POOL;
 use super::handle::{Handle, TimerHandle};
 use super::pace::Pace;
 use super::source::{Event, Source};
+use super::wait::Waits;
 use super::watch::Watch;
+use crate::py::buffer::Room;
 use crate::py::call::CallParts;
 use crate::reactor::poller::{self, Events, LEVEL_NEEDS_REARM, Token};
 use crate::reactor::timers::Timers;
@@ -28,6 +30,10 @@ pub(crate) enum Runnable {
     Event(Source, Event),
     /// A level-triggered registration where the platform only has edges.
     Rearm(Token),
+    /// A future that a `sock_*` call waits for.
+    Resolve(Py<PyAny>),
+    /// An event that no `sock_*` call waits for.
+    Narrow(Token),
 }
 
 /// Something that waits for its time.
@@ -41,6 +47,7 @@ pub(crate) enum Timer {
 #[derive(Debug)]
 pub(crate) enum Registered {
     Watch(Watch),
+    Waits(Waits),
     Source(Source),
 }
 
@@ -62,6 +69,8 @@ pub(crate) struct Owned {
     /// When the pools were trimmed (nanoseconds).
     pub(super) trimmed: u64,
     pub(super) pace: Pace,
+    /// What the `sock_*` calls receive into.
+    room: Room,
 }
 
 impl Owned {
@@ -100,8 +109,21 @@ impl Owned {
     /// Gives a source its token and remembers its descriptor.
     pub(crate) fn insert(&mut self, fd: RawFd, source: Registered) -> Token {
         let token = Token(self.sources.insert(source).data().as_ffi());
-        self.fds.insert(fd, token);
+        let previous = self.fds.insert(fd, token).map(key);
+        // A registration that was kept for a socket's next `sock_*` call: the poller takes it over.
+        if let Some(previous) = previous
+            && matches!(self.sources.get(previous), Some(Registered::Waits(_)))
+            && let Some(Registered::Waits(waits)) = self.sources.remove(previous)
+        {
+            waits.wake_all(&mut self.ready);
+        }
         token
+    }
+
+    /// The room for received bytes, to be taken out while it is used.
+    #[inline]
+    pub(crate) fn room(&mut self) -> &mut Room {
+        &mut self.room
     }
 
     pub(crate) fn get_mut(&mut self, token: Token) -> Option<&mut Registered> {
@@ -125,10 +147,14 @@ impl Owned {
     /// Makes ready what the kernel reported.
     pub(super) fn take_events(&mut self, py: Python<'_>, events: &Events) {
         for (token, readiness) in poller::iter(events) {
-            match self.sources.get(key(token)) {
+            match self.sources.get_mut(key(token)) {
                 None => {}
                 Some(Registered::Source(source)) => {
                     self.ready.push_back(Runnable::Event(source.clone_ref(py), Event::Ready(readiness)));
+                }
+                Some(Registered::Waits(waits)) => {
+                    let is_awaited = waits.wake(readiness, &mut self.ready);
+                    self.ready.extend((!is_awaited).then_some(Runnable::Narrow(token)));
                 }
                 Some(Registered::Watch(watch)) => {
                     watch.make_ready(py, readiness, &mut self.ready);
@@ -169,7 +195,8 @@ impl Owned {
                 Runnable::Event(source, _) => {
                     source.traverse(visit)?;
                 }
-                Runnable::Rearm(_) => {}
+                Runnable::Resolve(future) => visit.call(future)?,
+                Runnable::Rearm(_) | Runnable::Narrow(_) => {}
             }
         }
         for timer in self.timers.iter() {
@@ -181,6 +208,7 @@ impl Owned {
         for source in self.sources.values() {
             match source {
                 Registered::Watch(watch) => watch.traverse(visit)?,
+                Registered::Waits(waits) => waits.traverse(visit)?,
                 Registered::Source(source) => source.traverse(visit)?,
             }
         }

@@ -10,7 +10,7 @@ use super::handle::{Handle, TimerHandle};
 use super::owned::Runnable;
 use super::source::{Event, Source};
 use crate::errors;
-use crate::py::call::Call;
+use crate::py::call::{Call, call_method1};
 use crate::py::context::Entered;
 use crate::py::{names, object};
 use crate::sys::clock;
@@ -39,8 +39,13 @@ impl<'py> Run<'_, 'py> {
             Runnable::Timer(timer) => self.run_timer(timer),
             Runnable::Foreign(handle) => self.run_foreign(handle.bind(self.core.py())),
             Runnable::Event(source, event) => self.run_event(&source, event),
+            Runnable::Resolve(future) => self.resolve(&future),
             Runnable::Rearm(token) => {
                 self.core.get().rearm(self.core.py(), token);
+                Ok(())
+            }
+            Runnable::Narrow(token) => {
+                self.core.get().narrow(self.core.py(), token);
                 Ok(())
             }
         }
@@ -51,6 +56,21 @@ impl<'py> Run<'_, 'py> {
         match source.on_event(self, event) {
             Err(error) if !is_exit(self.core.py(), &error) => self.report_event(&error, source),
             outcome => outcome,
+        }
+    }
+
+    /// Resolves a future, unless it was cancelled meanwhile.
+    fn resolve(&mut self, future: &Py<PyAny>) -> PyResult<()> {
+        let py = self.core.py();
+        let future = future.bind(py);
+        match call_method1(future, intern!(py, "set_result"), py.None().bind(py)) {
+            Ok(_) => Ok(()),
+            Err(_) if future.call_method0(intern!(py, "done"))?.is_truthy()? => Ok(()),
+            Err(error) if is_exit(py, &error) => Err(error),
+            Err(error) => {
+                let message = format!("Exception in callback of {}", errors::repr(future));
+                self.call_exception_handler(&error_context(py, &message, &error)?)
+            }
         }
     }
 
@@ -180,9 +200,10 @@ impl<'py> Run<'_, 'py> {
             Runnable::Timer(timer) => timer.clone_ref(py).into_any(),
             Runnable::Foreign(handle) => handle.clone_ref(py),
             Runnable::Event(source, _) => source.to_object(py),
-            Runnable::Rearm(_) => return self.run_plainly(runnable),
+            Runnable::Resolve(future) => future.clone_ref(py),
+            Runnable::Rearm(_) | Runnable::Narrow(_) => return self.run_plainly(runnable),
         };
-        let is_event = matches!(runnable, Runnable::Event(..));
+        let is_event = matches!(runnable, Runnable::Event(..) | Runnable::Resolve(_));
         self.core.setattr(intern!(py, "_current_handle"), handle.clone_ref(py))?;
         let start = clock::monotonic();
         let outcome = self.run_plainly(runnable);

@@ -100,8 +100,14 @@ fn inherited<'py>(slf: &Bound<'py, Loop>, arguments: &Arguments<'_, 'py>) -> PyR
 }
 
 fn create_future<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-    let py = slf.py();
     arguments.require_none("create_future")?;
+    new_future(slf)
+}
+
+/// A future of the loop.
+#[inline]
+pub(crate) fn new_future<'py>(slf: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
     call_keywords(
         py,
         &names::FUTURES.get(py, intern!(py, "Future"))?,

@@ -216,6 +216,7 @@ impl Loop {
         let handle = Self::new_handle(slf, callback, args, context, intern!(py, "Handle"))?;
         let object = handle.to_object(py).into_bound(py);
         let shared = core.shared(py)?;
+        core.release_waits(py, fd, Some(direction));
         let change = |watch: &mut Watch| watch.replace(direction, handle);
         let Some((replaced, outcome)) = core.owned.with(py, |owned| owned.change_watch(&shared.poller, fd, change))
         else {
@@ -257,6 +258,7 @@ impl Loop {
 
     fn change_for_pipe<T>(&self, py: Python<'_>, fd: RawFd, change: impl FnOnce(&mut Watch) -> T) -> PyResult<T> {
         let shared = self.shared(py)?;
+        self.release_waits(py, fd, None);
         let changed = self.owned.with(py, |owned| owned.change_watch(&shared.poller, fd, change));
         match changed {
             Some((changed, outcome)) => outcome.map(|()| changed).map_err(|error| errors::os_error(py, &error)),

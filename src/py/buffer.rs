@@ -100,11 +100,73 @@ impl Drop for View<'_> {
     }
 }
 
+/// Room that bytes objects of unknown length are received into: small ones are copied out of it, which costs less than
+/// to make a large object and to cut it down.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    bytes: Vec<u8>,
+    /// The last ones were large: the next are received where they stay.
+    is_bulk: bool,
+}
+
+impl Room {
+    const SIZE: usize = 64 * 1024;
+
+    /// A new bytes object of what `read` puts into at most `size` bytes, and what it says beside.
+    #[inline]
+    pub(crate) fn receive<'py, T>(
+        &mut self,
+        py: Python<'py>,
+        size: usize,
+        read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<(usize, T)>,
+    ) -> PyResult<io::Result<(Bound<'py, PyBytes>, T)>> {
+        if self.is_bulk || size > Self::SIZE {
+            return self.receive_bulk(py, size, read);
+        }
+        if self.bytes.is_empty() {
+            self.bytes.resize(Self::SIZE, 0);
+        }
+        let room: *mut [u8] = &raw mut self.bytes[..size];
+        // SAFETY: a slice of u8 may be seen as one of MaybeUninit<u8>; `read` only writes bytes into it.
+        let answer = read(unsafe { &mut *(room as *mut [MaybeUninit<u8>]) });
+        Ok(answer.map(|(count, beside)| {
+            self.is_bulk = count >= Self::SIZE / 2;
+            (PyBytes::new(py, &self.bytes[..count]), beside)
+        }))
+    }
+
+    #[cold]
+    fn receive_bulk<'py, T>(
+        &mut self,
+        py: Python<'py>,
+        size: usize,
+        read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<(usize, T)>,
+    ) -> PyResult<io::Result<(Bound<'py, PyBytes>, T)>> {
+        let mut beside = None;
+        let answer = read_into_bytes(py, size, |room| {
+            let (count, what) = read(room)?;
+            self.is_bulk = count >= Self::SIZE / 2;
+            beside = Some(what);
+            Ok(count)
+        })?;
+        Ok(answer.and_then(|bytes| beside.map(|what| (bytes, what)).ok_or_else(|| io::ErrorKind::WouldBlock.into())))
+    }
+}
+
+/// Lets `use_bytes` look at the bytes of an object; a TypeError if it has no contiguous ones.
+#[inline]
+pub(crate) fn look<T>(object: &Bound<'_, PyAny>, use_bytes: impl FnOnce(&[u8]) -> T) -> PyResult<T> {
+    match object.cast_exact::<PyBytes>() {
+        Ok(bytes) => Ok(use_bytes(bytes.as_bytes())),
+        Err(_) => View::new(object, ffi::PyBUF_SIMPLE).map(|view| use_bytes(view.as_slice())),
+    }
+}
+
 /// Lets `read` write into the buffer of `object`, which `get_buffer()` gave; a TypeError if it has none.
-pub(crate) fn fill(
+pub(crate) fn fill<T>(
     object: &Bound<'_, PyAny>,
-    read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<usize>,
-) -> PyResult<io::Result<usize>> {
+    read: impl FnOnce(&mut [MaybeUninit<u8>]) -> io::Result<T>,
+) -> PyResult<io::Result<T>> {
     let mut view = View::new(object, ffi::PyBUF_WRITABLE).map_err(|_| {
         // The words of `socket.recv_into()`.
         let kind = object.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());

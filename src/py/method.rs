@@ -108,6 +108,45 @@ impl<'a, 'py> Arguments<'a, 'py> {
         Err(PyTypeError::new_err(format!("{function}() takes no arguments ({} given)", self.values.len())))
     }
 
+    /// The values of `names`, by position or by name; all but the last `optional` must be there. Or Python's TypeError.
+    #[inline]
+    pub(crate) fn named<const N: usize>(
+        &self,
+        function: &str,
+        names: [&Bound<'py, PyString>; N],
+        optional: usize,
+    ) -> PyResult<[Option<Borrowed<'a, 'py, PyAny>>; N]> {
+        let mut given = [None; N];
+        if self.positional > N {
+            let (most, count) = (N + 1, self.positional + 1);
+            let text = format!("{function}() takes {most} positional arguments but {count} were given");
+            return Err(PyTypeError::new_err(text));
+        }
+        for (place, value) in given.iter_mut().zip(self.positional()) {
+            *place = Some(*value);
+        }
+        if let Some(keywords) = self.keywords {
+            for (keyword, value) in keywords.iter().zip(&self.values[self.positional..]) {
+                match names.iter().position(|name| is_name(&keyword.as_borrowed(), name)) {
+                    Some(index) if given[index].is_none() => given[index] = Some(*value),
+                    Some(_) => {
+                        let text = format!("{function}() got multiple values for argument '{keyword}'");
+                        return Err(PyTypeError::new_err(text));
+                    }
+                    None => {
+                        let text = format!("{function}() got an unexpected keyword argument '{keyword}'");
+                        return Err(PyTypeError::new_err(text));
+                    }
+                }
+            }
+        }
+        if given[..N - optional].iter().all(Option::is_some) {
+            return Ok(given);
+        }
+        let absent = names[..N - optional].iter().zip(&given).filter(|(_, value)| value.is_none());
+        Err(missing(function, &absent.map(|(name, _)| name.to_str()).collect::<PyResult<Vec<_>>>()?))
+    }
+
     /// Everything, in the order of a vectorcall.
     pub(crate) fn values(&self) -> &'a [Borrowed<'a, 'py, PyAny>] {
         self.values
@@ -281,7 +320,12 @@ unsafe extern "C" fn enter<M: Method>(
         };
         M::BODY(slf, Arguments { values, positional, keywords }).map(Bound::into_ptr)
     };
-    // A panic must not unwind into C.
+    guarded(py, body)
+}
+
+/// Runs what C has called: an error is set, and a panic, which must not unwind into C, becomes one.
+#[inline]
+pub(super) fn guarded(py: Python<'_>, body: impl FnOnce() -> PyResult<*mut ffi::PyObject>) -> *mut ffi::PyObject {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {

@@ -10,6 +10,7 @@ pub(crate) mod buffer;
 pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod context;
+pub(crate) mod coroutine;
 pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;

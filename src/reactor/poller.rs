@@ -67,9 +67,12 @@ mod platform {
             epoll::wait(self.poll.as_raw_fd(), events, limit)
         }
 
-        /// Registers a descriptor, edge-triggered.
+        /// Registers a descriptor, edge-triggered. A registration that is there already is taken over.
         pub(crate) fn register(&self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
-            self.poll.registry().register(&mut SourceFd(&fd), super::as_mio(token), interest)
+            match self.poll.registry().register(&mut SourceFd(&fd), super::as_mio(token), interest) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.reregister(fd, token, interest),
+                answer => answer,
+            }
         }
 
         /// Changes what an edge-triggered descriptor is registered for.

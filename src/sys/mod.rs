@@ -16,6 +16,7 @@ pub(crate) mod epoll;
 pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod socket;
+pub(crate) mod transfer;
 
 /// Calls a libc function that answers -1 on failure; gives [`std::io::Result`] of what it answered.
 ///

@@ -12,11 +12,12 @@ unsafe extern "C" {
     fn inet_ntop(family: c_int, source: *const c_void, text: *mut c_char, size: libc::socklen_t) -> *const c_char;
 }
 
-/// Flags for every send: a peer that went away is an error of this call, not a SIGPIPE of the process.
+/// Flags for every send: a peer that went away is an error of this call, not a SIGPIPE of the process, and a blocking
+/// socket does not block the loop.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) const SEND_FLAGS: c_int = libc::MSG_NOSIGNAL;
+pub(super) const SEND_FLAGS: c_int = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) const SEND_FLAGS: c_int = 0;
+pub(super) const SEND_FLAGS: c_int = libc::MSG_DONTWAIT;
 
 /// At most so many parts are handed to one `sendmsg(2)`; Linux allows 1024.
 pub(crate) const MAX_PARTS: usize = 64;
@@ -31,7 +32,7 @@ pub(crate) fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// As [`receive`]; the first bytes of `buffer`, as many as the answer says, are initialised by the call.
 pub(crate) fn receive_uninit(fd: RawFd, buffer: &mut [MaybeUninit<u8>]) -> io::Result<usize> {
     // SAFETY: `buffer` is valid for writes of its length.
-    let answer = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    let answer = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
     syscall!(answer).map(isize::unsigned_abs)
 }
 

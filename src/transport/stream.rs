@@ -17,7 +17,7 @@ use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::poller::READ;
 use mio::Interest;
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyConnectionError, PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -147,6 +147,12 @@ impl Stream {
             Ok(()) => Ok(()),
             Err(error) => Self::fatal(slf, &errors::os_error(py, &error), "Fatal read error on socket transport"),
         }
+    }
+
+    /// The descriptor of a connection that is not lost; asyncio's error if it is.
+    pub(crate) fn open_fd(&self, py: Python<'_>) -> PyResult<RawFd> {
+        let fd = self.state.with(py, |state| state.endpoint.fd().filter(|_| state.lost == 0));
+        fd.ok_or_else(|| PyConnectionError::new_err("Connection is closed by peer"))
     }
 
     /// The Python socket object; made when it is first asked for.

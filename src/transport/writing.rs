@@ -358,6 +358,20 @@ impl Stream {
         Ok(waiter)
     }
 
+    /// A future that is done when the kernel has room again: somebody sends past the outbox, which is empty.
+    pub(crate) fn wait_writable<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let waiter = slf.get().core.bind(py).call_method0(intern!(py, "create_future"))?;
+        let kept = waiter.clone().unbind();
+        let old = slf.get().state.with(py, |state| {
+            state.is_blocked = true;
+            state.rare.empty_waiter.replace(kept)
+        });
+        drop(old);
+        Self::want_writable(slf, true)?;
+        Ok(waiter)
+    }
+
     pub(super) fn protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.state.with(py, |state| state.protocol.as_ref().map(|protocol| protocol.clone_ref(py)))
     }
