@@ -168,7 +168,7 @@ async def test_nobody_reads_bulk(loop, kind):
 # The way itself
 
 
-async def frames_of(stream, action):
+async def frames_of(action):
     """The functions of asyncio's streams that are entered meanwhile."""
     seen = []
 
@@ -184,6 +184,9 @@ async def frames_of(stream, action):
     return seen
 
 
+BETWEEN = ("data_received", "feed_data")
+
+
 @pytest.mark.usefixtures("mioloop_only")
 @pytest.mark.parametrize("size", [10, 500_000])
 async def test_no_frame_between_socket_and_reader(loop, kind, size):
@@ -194,10 +197,9 @@ async def test_no_frame_between_socket_and_reader(loop, kind, size):
             assert len(await stream.reader.readexactly(size)) == size
             await sending
 
-        seen = await frames_of(stream, read())
+        seen = await frames_of(read())
     assert "StreamReader.readexactly" in seen
-    methods = ("data_received", "_stream_reader", "feed_data", "_wakeup_waiter")
-    assert not [name for name in seen if name.rpartition(".")[2] in methods]
+    assert not [name for name in seen if name.rpartition(".")[2] in BETWEEN]
 
 
 async def test_open_connection_and_start_server(loop, kind):
@@ -342,3 +344,32 @@ async def test_start_tls_in_the_midst(loop, certificate):
         writer.close()
         with contextlib.suppress(ssl.SSLError, ConnectionError):
             await writer.wait_closed()
+
+
+@pytest.mark.usefixtures("mioloop_only")
+async def test_no_frame_under_tls_either(loop, certificate):
+    data = support.payload(300_000)
+
+    async def serve(reader, writer):
+        for size in (1, 10, 20_000, len(data) - 20_011):
+            writer.write(await reader.readexactly(size))
+        await writer.drain()
+        writer.close()
+
+    context = certificate.server_context()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with support.serving(server):
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", support.port_of(server), ssl=certificate.client_context()
+        )
+
+        async def exchange():
+            writer.write(data)
+            assert await reader.readexactly(len(data)) == data
+
+        seen = await frames_of(exchange())
+        writer.close()
+        with contextlib.suppress(ssl.SSLError, ConnectionError):
+            await writer.wait_closed()
+    assert "StreamReader.readexactly" in seen
+    assert not [name for name in seen if name.rpartition(".")[2] in BETWEEN]
