@@ -72,7 +72,18 @@ def test_types_are_installed_with_the_code() -> None:
 
 def test_nothing_else_is_installed() -> None:
     tops = {str(file).partition("/")[0] for file in INSTALLED.files or []}
-    assert tops == {"mioloop", f"mioloop-{mioloop.__version__}.dist-info"}
+    beside = {path.name for path in (ROOT / "mioloop.data" / "purelib").glob("*.p*")}
+    assert beside == {"mioloop_children.pth", "_mioloop_children.py"}
+    assert tops - {"__pycache__"} == {
+        "mioloop",
+        f"mioloop-{mioloop.__version__}.dist-info",
+        *beside,
+    }
+
+
+def test_what_python_does_when_it_starts_is_one_line() -> None:
+    (line,) = (ROOT / "mioloop.data/purelib/mioloop_children.pth").read_text().splitlines()
+    assert line.startswith("import os; os.environ.get(")
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: path.name)

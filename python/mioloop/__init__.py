@@ -10,7 +10,7 @@ touches event loop policies, which asyncio is giving up, is imported when it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mioloop._core import build_info
@@ -45,13 +45,19 @@ def new_event_loop() -> Loop:
     return Loop()
 
 
-def run(main: Coroutine[Any, Any, _Result], *, debug: bool | None = None) -> _Result:
+def run(
+    main: Coroutine[Any, Any, _Result],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = new_event_loop,
+    debug: bool | None = None,
+) -> _Result:
     """Run a coroutine to its end on a new mioloop loop, and close the loop.
 
     Matches `asyncio.run` with `loop_factory=mioloop.new_event_loop`, on every supported Python.
 
     Args:
         main: the coroutine to run. From Python 3.14 on, any awaitable.
+        loop_factory: makes the loop: this module's, unless a caller knows better.
         debug: True or False sets the loop's debug mode; None leaves it to `PYTHONASYNCIODEBUG`
             and to Python's development mode.
 
@@ -65,7 +71,7 @@ def run(main: Coroutine[Any, Any, _Result], *, debug: bool | None = None) -> _Re
     """
     if _is_loop_running():
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
-    with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
         return runner.run(main)
 
 

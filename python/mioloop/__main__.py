@@ -1,4 +1,4 @@
-"""The command line: `python -m mioloop run|info|bench`.
+"""The command line: `python -m mioloop run|check|info|bench`.
 
 Owns the choice of the command and the usage text.
 
@@ -8,6 +8,7 @@ Rules: a command's module is imported when that command is asked for, so that `r
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 USAGE = """\
@@ -15,13 +16,22 @@ usage: python -m mioloop COMMAND ...
 
   run SCRIPT [ARGS]      run a Python program with mioloop as its event loop;
   run -m MODULE [ARGS]   everything else is as `python` itself would have it
-  run -c CODE [ARGS]
+  run -c CODE [ARGS]     (run --help says more)
+  check                  tell which loop the servers and tools installed here take, and
+                         how they take mioloop
   info [--json]          print versions, platform and build facts for a bug report
   bench [OPTIONS]        compare event loops on this machine (bench --help says more)
 
   -h, --help             print this text
   -V, --version          print mioloop's version
 """
+
+COMMANDS = {
+    "run": "mioloop._command_run",
+    "check": "mioloop._command_check",
+    "info": "mioloop._command_info",
+    "bench": "mioloop.bench",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -37,18 +47,9 @@ def main(argv: list[str]) -> int:
         BaseException: whatever the program of `run` lets escape, SystemExit included.
     """
     match argv:
-        case ["run", *rest]:
-            from mioloop import _command_run
-
-            return _command_run.main(rest)
-        case ["info", *rest]:
-            from mioloop import _command_info
-
-            return _command_info.main(rest)
-        case ["bench", *rest]:
-            from mioloop import bench
-
-            return bench.main(rest)
+        case [name, *rest] if name in COMMANDS:
+            status: int = importlib.import_module(COMMANDS[name]).main(rest)
+            return status
         case ["-h" | "--help"]:
             sys.stdout.write(USAGE)
             return 0

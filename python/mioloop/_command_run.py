@@ -6,7 +6,8 @@ function that the interpreter itself calls for them; scripts, `-c` and standard 
 interpreter runs in C, are run here by the same rules.
 
 Rules: the loop is selected through the event loop policy, so a program that names its loop (a
-`loop_factory`, a loop class, a policy) keeps it. Nothing is patched. An exception travels on to the
+`loop_factory`, a loop class, a policy) keeps it, unless it names uvloop and the user said
+`--as-uvloop`. Nothing is patched. An exception travels on to the
 interpreter, which prints it and exits as ever; only the launcher's frames are taken off before.
 """
 
@@ -24,15 +25,17 @@ import runpy
 import sys
 import textwrap
 import types
-import warnings
 from collections.abc import Callable
 
 USAGE = """\
-usage: python -m mioloop run SCRIPT [ARGS]
-       python -m mioloop run -m MODULE [ARGS]
-       python -m mioloop run -c CODE [ARGS]
+usage: python -m mioloop run [--as-uvloop] SCRIPT [ARGS]
+       python -m mioloop run [--as-uvloop] -m MODULE [ARGS]
+       python -m mioloop run [--as-uvloop] -c CODE [ARGS]
 
 SCRIPT is a file, a directory or zip file with a __main__.py, or - for standard input.
+Python processes that the program starts run on mioloop too.
+
+  --as-uvloop  answer `import uvloop` with mioloop, for servers that know no other loop by name
 """
 
 _LOADER = importlib.machinery.BuiltinImporter
@@ -51,25 +54,28 @@ def main(argv: list[str]) -> int:
     Raises:
         BaseException: what the program lets escape, SystemExit included.
     """
+    as_uvloop = argv[:1] == ["--as-uvloop"]
+    argv = argv[1:] if as_uvloop else argv
     match argv:
         case ["-h" | "--help"]:
             sys.stdout.write(USAGE)
             return 0
         case ["-m", name, *arguments]:
-            return _launch(functools.partial(_run_module, name), ["-m", *arguments])
+            run, argv = functools.partial(_run_module, name), ["-m", *arguments]
         case ["-c", source, *arguments]:
-            return _launch(functools.partial(_run_source, source), ["-c", *arguments])
+            run, argv = functools.partial(_run_source, source), ["-c", *arguments]
         case ["-", *_]:
-            return _launch(_run_stdin, argv)
+            run = functools.partial(_run_stdin)
         case [path, *_] if not path.startswith("-"):
-            return _launch(functools.partial(_run_path, path), argv)
+            run = functools.partial(_run_path, path)
         case _:
             sys.stderr.write(USAGE)
             return 2
+    _select_loop(as_uvloop=as_uvloop)
+    return _launch(run, argv)
 
 
 def _launch(run: Callable[[], int], argv: list[str]) -> int:
-    _select_loop()
     sys.argv = argv
     if not sys.flags.safe_path:
         # The current directory, which is there for `python -m mioloop`.
@@ -83,17 +89,16 @@ def _launch(run: Callable[[], int], argv: list[str]) -> int:
         raise
 
 
-def _select_loop() -> None:
+def _select_loop(*, as_uvloop: bool) -> None:
     """Make mioloop the loop that asyncio makes when a program does not name one.
 
     Up to Python 3.15 `asyncio.run`, `asyncio.Runner` and `asyncio.new_event_loop` ask the policy.
-    The deprecation warning is kept for programs that set a policy themselves.
+    Children find the variable when they start: see `_mioloop_children`.
     """
-    import mioloop
+    from mioloop._policy import install_silently
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        mioloop.install()
+    install_silently(as_uvloop=as_uvloop)
+    os.environ["MIOLOOP_SELECT"] = "as-uvloop" if as_uvloop else "1"
 
 
 def _run_module(name: str) -> int:
