@@ -43,6 +43,8 @@ mod _core {
     #[pymodule_export]
     use super::sock::sendfile::send_file;
     #[pymodule_export]
+    use super::transport::connect::Connecting;
+    #[pymodule_export]
     use super::transport::datagram::Datagram;
     #[pymodule_export]
     use super::transport::listener::Listener;
@@ -59,6 +61,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
         event_loop::define_methods(&py.get_type::<Loop>())?;
+        transport::connect::define_methods(&py.get_type::<Loop>())?;
         executor::define_methods(&py.get_type::<Loop>())?;
         resolver::define_methods(&py.get_type::<Loop>())?;
         sock::define_methods(&py.get_type::<Loop>())?;

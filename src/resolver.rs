@@ -156,7 +156,7 @@ fn name<'py>(
 }
 
 /// The address that a text or bytes spell out, and its text as the system gives it.
-fn literal<'py>(host: &Bound<'py, PyAny>) -> Option<(IpAddr, Bound<'py, PyString>)> {
+pub(crate) fn literal<'py>(host: &Bound<'py, PyAny>) -> Option<(IpAddr, Bound<'py, PyString>)> {
     let py = host.py();
     let given = host.cast_exact::<PyString>().ok();
     let text = match given {
@@ -179,7 +179,7 @@ fn literal<'py>(host: &Bound<'py, PyAny>) -> Option<(IpAddr, Bound<'py, PyString
 }
 
 /// A port given as None, as a number, or as a number in figures.
-fn port_of(port: &Bound<'_, PyAny>) -> Option<u16> {
+pub(crate) fn port_of(port: &Bound<'_, PyAny>) -> Option<u16> {
     if port.is_exact_instance_of::<PyInt>() {
         return port.extract().ok();
     }
@@ -196,6 +196,6 @@ fn port_of(port: &Bound<'_, PyAny>) -> Option<u16> {
     std::str::from_utf8(figures).ok()?.parse().ok()
 }
 
-fn number(value: &Bound<'_, PyAny>) -> Option<i32> {
+pub(crate) fn number(value: &Bound<'_, PyAny>) -> Option<i32> {
     if value.is_instance_of::<PyInt>() { value.extract().ok() } else { None }
 }

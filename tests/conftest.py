@@ -12,9 +12,11 @@ more than asyncio does. An `async def` test takes the `loop` fixture and runs on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 
@@ -167,3 +169,32 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
         return Certificate.make(os.fspath(folder))
     except FileNotFoundError:
         pytest.skip("the openssl command, which makes the certificate, is not here")
+
+
+@pytest.fixture
+def listener():
+    """A listening socket that nobody accepts from."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture
+def deaf():
+    """The address of a listener whose backlog is full: connecting to it takes for ever."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield listener.getsockname()
+
+
+@pytest.fixture
+def refusing():
+    """An address where nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()

@@ -403,3 +403,13 @@ async def serving(server: Any) -> AsyncIterator[Any]:
 def port_of(server: Any) -> int:
     """The port that a TCP server listens on."""
     return int(server.sockets[0].getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def connected(*arguments, **keywords):
+    """A connection that is closed at the end, and waited for."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_connection(Recorder, *arguments, **keywords)
+    yield transport
+    transport.close()
+    await protocol.wait_event("lost")

@@ -1,4 +1,4 @@
-"""`create_connection` and its relatives: addresses, sockets, failures, cancelled half-way."""
+"""`create_connection` and its relatives: addresses, sockets, who looks on."""
 
 import asyncio
 import contextlib
@@ -17,50 +17,11 @@ full_backlogs = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def listener():
-    """A listening socket that nobody accepts from."""
-    with socket.create_server((HOST, 0)) as listener:
-        yield listener
-
-
-@pytest.fixture
-def deaf():
-    """The address of a listener whose backlog is full: connecting to it takes for ever."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind((HOST, 0))
-        listener.listen(0)
-        for _ in range(4):
-            client = stack.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-        yield listener.getsockname()
-
-
-@pytest.fixture
-def refusing():
-    """An address where nobody listens."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        yield sock.getsockname()
-
-
-@contextlib.asynccontextmanager
-async def connected(*arguments, **keywords):
-    """A connection that is closed at the end, and waited for."""
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_connection(support.Recorder, *arguments, **keywords)
-    yield transport
-    transport.close()
-    await protocol.wait_event("lost")
-
-
 @pytest.mark.parametrize("host", [HOST, "localhost"])
 @pytest.mark.parametrize("convert", [int, str])
 async def test_by_address(loop, listener, host, convert):
     address = listener.getsockname()
-    async with connected(host, convert(address[1]), family=socket.AF_INET) as transport:
+    async with support.connected(host, convert(address[1]), family=socket.AF_INET) as transport:
         assert transport.get_extra_info("peername") == address
         accepted, peer = listener.accept()
         assert transport.get_extra_info("sockname") == peer
@@ -70,7 +31,7 @@ async def test_by_address(loop, listener, host, convert):
 async def test_a_socket_of_ones_own(loop, listener):
     sock = socket.create_connection(listener.getsockname())
     assert sock.gettimeout() is None
-    async with connected(sock=sock) as transport:
+    async with support.connected(sock=sock) as transport:
         assert transport.get_extra_info("socket").fileno() == sock.fileno()
         assert sock.gettimeout() == 0
 
@@ -80,7 +41,7 @@ async def test_a_local_address(loop, listener, refusing):
         free.bind((HOST, 0))
         local = free.getsockname()
     address = listener.getsockname()
-    async with connected(*address, local_addr=local) as transport:
+    async with support.connected(*address, local_addr=local) as transport:
         assert transport.get_extra_info("sockname") == local
         with pytest.raises(OSError, match="error while attempting to bind on address"):
             await loop.create_connection(support.Recorder, *address, local_addr=refusing)
@@ -100,7 +61,7 @@ async def test_many_at_once(loop):
     server = await loop.create_server(support.Echo, HOST, 0, backlog=500)
 
     async def talk(number):
-        async with connected(HOST, support.port_of(server)) as transport:
+        async with support.connected(HOST, support.port_of(server)) as transport:
             transport.write(b"%d" % number)
             await transport.get_protocol().wait_bytes(len(str(number)))
 
@@ -118,6 +79,161 @@ async def test_sockets_are_connected_by_the_loop(loop, listener):
             assert await loop.sock_recv(sock, 10) == b"hello"
 
 
+@pytest.mark.parametrize("host", [b"127.0.0.1", "0.0.0.0", "127.0.0.1", "localhost"])
+async def test_addresses_are_those_of_the_kernel(loop, listener, host):
+    port = listener.getsockname()[1]
+    async with support.connected(host, port, family=socket.AF_INET) as transport:
+        accepted, peer = listener.accept()
+        with accepted:
+            assert transport.get_extra_info("peername") == accepted.getsockname()
+            assert transport.get_extra_info("sockname") == peer
+            sock = transport.get_extra_info("socket")
+            assert (sock.family, sock.type) == (socket.AF_INET, socket.SOCK_STREAM)
+            assert sock.getpeername() == accepted.getsockname()
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert not os.get_inheritable(sock.fileno())
+            assert not os.get_blocking(sock.fileno())
+
+
+@pytest.mark.parametrize("host", ["::1", b"::1", "0::1", "::"])
+async def test_by_ipv6_address(loop, host):
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        async with support.connected(host, listener.getsockname()[1]) as transport:
+            accepted, peer = listener.accept()
+            assert transport.get_extra_info("peername") == accepted.getsockname()
+            assert transport.get_extra_info("sockname") == peer
+            accepted.close()
+
+
+async def test_everything_by_name(loop, listener):
+    """Arguments that say nothing are the same as none."""
+    host, port = listener.getsockname()
+    nothing = ["ssl", "sock", "local_addr", "server_hostname", "ssl_handshake_timeout"]
+    nothing += ["ssl_shutdown_timeout", "happy_eyeballs_delay", "interleave"]
+    keywords = dict.fromkeys(nothing) | {"family": 0, "proto": 0, "flags": 0}
+    async with support.connected(host=host, port=port, **keywords) as transport:
+        assert transport.get_extra_info("peername") == (host, port)
+    for name in ("context", "wrong"):
+        with pytest.raises(TypeError, match=name):
+            await loop.create_connection(asyncio.Protocol, host, port, **{name: None})
+
+
+@pytest.mark.parametrize("protocol", [socket.IPPROTO_TCP, socket.IPPROTO_UDP])
+async def test_with_a_protocol(loop, model, listener, protocol):
+    async def attempt():
+        own = asyncio.get_running_loop()
+        transport, _ = await own.create_connection(
+            asyncio.Protocol, *listener.getsockname(), proto=protocol
+        )
+        transport.close()
+
+    expected = await asyncio.to_thread(support.outcome, lambda: model.run_until_complete(attempt()))
+    assert await support.outcome_of(attempt) == expected
+
+
+async def test_the_server_knows_its_client_before_the_client_knows(loop):
+    """When both are of one loop; programs have come to count on it."""
+    made = []
+
+    def factory():
+        made.append(support.Recorder())
+        return made[-1]
+
+    server = await loop.create_server(factory, HOST, 0)
+    async with support.serving(server):
+        for number in range(1, 20):
+            async with support.connected(HOST, support.port_of(server)):
+                assert len(made) == number
+                assert made[-1].transport is not None
+
+
+# Who looks on --------------------------------------------------------------------------------
+
+
+async def test_a_class_in_the_place_of_sockets(loop, listener, monkeypatch):
+    """Programs guard the network in this way."""
+
+    class Guarded(socket.socket):
+        def connect(self, address):
+            raise PermissionError(f"no connection to {address}")
+
+    monkeypatch.setattr(socket, "socket", Guarded)
+    for host in (HOST, "localhost"):
+        with pytest.raises(PermissionError, match="no connection"):
+            await loop.create_connection(
+                asyncio.Protocol, host, listener.getsockname()[1], family=socket.AF_INET
+            )
+
+
+def test_a_loop_that_connects_in_its_own_way(loop, listener):
+    seen = []
+
+    class Watching(type(loop)):
+        async def sock_connect(self, sock, address):
+            seen.append(address)
+            await super().sock_connect(sock, address)
+
+    async def main():
+        async with support.connected(*listener.getsockname()):
+            pass
+
+    with contextlib.closing(Watching()) as own:
+        own.run_until_complete(main())
+    assert seen == [listener.getsockname()]
+
+
+async def test_methods_put_on_the_loop(loop, listener):
+    """A loop's own `sock_connect` and `getaddrinfo` are used, with asyncio's arguments."""
+    seen = []
+
+    async def connect(sock, address):
+        seen.append(("sock_connect", address))
+        await original(sock, address)
+
+    async def resolve(*arguments, **keywords):
+        seen.append((arguments, keywords))
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", listener.getsockname())]
+
+    loop.getaddrinfo = resolve
+    async with support.connected("name", 80) as transport:
+        assert transport.get_extra_info("peername") == listener.getsockname()
+    asked = {"family": 0, "type": socket.SOCK_STREAM, "proto": 0, "flags": 0}
+    assert seen == [(("name", 80), asked)]
+    original, loop.sock_connect = loop.sock_connect, connect
+    async with support.connected(*listener.getsockname()):
+        assert seen[1:] == [("sock_connect", listener.getsockname())]
+    del loop.getaddrinfo, loop.sock_connect
+
+
+async def test_the_loop_stays_without_a_dictionary(loop, listener, mioloop_only):
+    """Its methods would be looked up in it first."""
+    async with support.connected(*listener.getsockname()):
+        assert vars(loop) == {}
+
+
+def test_audit_hooks(script):
+    """They see where a connection goes, and may forbid it."""
+    code = """
+import socket, sys
+def hook(event, args):
+    if event == "socket.connect" and args[1][1] == port:
+        raise PermissionError(f"not to {args[1][0]}")
+listener = socket.create_server(("127.0.0.1", 0))
+port = listener.getsockname()[1]
+sys.addaudithook(hook)
+loop = new_loop()
+try:
+    loop.run_until_complete(loop.create_connection(asyncio.Protocol, "127.0.0.1", port))
+except PermissionError as error:
+    print(error)
+loop.close()
+listener.close()
+"""
+    assert script.check(code) == "not to 127.0.0.1\n"
+
+
 # Several addresses ---------------------------------------------------------------------------
 
 
@@ -133,7 +249,7 @@ def resolving(loop, *addresses):
 
 def test_the_next_address_is_tried(loop, listener, refusing):
     async def main():
-        async with connected("name", 1) as transport:
+        async with support.connected("name", 1) as transport:
             assert transport.get_extra_info("peername") == listener.getsockname()
 
     with resolving(loop, refusing, listener.getsockname()) as own:
@@ -173,162 +289,8 @@ def test_happy_eyeballs(loop, listener, deaf):
     """The slow address is given up as soon as the other answers."""
 
     async def main():
-        async with connected("name", 1, happy_eyeballs_delay=0.01) as transport:
+        async with support.connected("name", 1, happy_eyeballs_delay=0.01) as transport:
             assert transport.get_extra_info("peername") == listener.getsockname()
 
     with resolving(loop, deaf, listener.getsockname()) as own:
         own.run_until_complete(main())
-
-
-# Failures ------------------------------------------------------------------------------------
-
-
-async def failure(loop, *arguments, **keywords):
-    return await support.outcome_of(
-        lambda: loop.create_connection(support.Recorder, *arguments, **keywords)
-    )
-
-
-def test_refused(loop, model, refusing):
-    expected = model.run_until_complete(failure(model, *refusing))
-    assert expected[0] is ConnectionRefusedError
-    assert loop.run_until_complete(failure(loop, *refusing)) == expected
-
-
-def test_refused_errors_have_their_number(loop, refusing):
-    with pytest.raises(ConnectionRefusedError) as caught:
-        loop.run_until_complete(loop.create_connection(support.Recorder, *refusing))
-    assert caught.value.errno is not None
-
-
-@pytest.mark.parametrize(
-    "arguments", [(HOST, "no such service"), ("no such host", 80), (HOST, 100_000), (HOST, -1)]
-)
-def test_names_that_mean_nothing(loop, model, arguments):
-    expected = model.run_until_complete(failure(model, *arguments))
-    assert expected[0] in (socket.gaierror, OverflowError)
-    assert loop.run_until_complete(failure(loop, *arguments)) == expected
-
-
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-async def test_a_factory_that_fails(loop, listener):
-    """asyncio leaves the socket to the collector, with a warning."""
-
-    def fail():
-        raise LookupError("no protocol")
-
-    with pytest.raises(LookupError, match="no protocol"):
-        await loop.create_connection(fail, *listener.getsockname())
-
-
-async def test_a_socket_that_is_not_connected(loop, kind):
-    """Writing to it fails; the transport ends with the error."""
-    family = socket.AF_INET if kind == "tcp" else socket.AF_UNIX
-    transport, protocol = await loop.create_connection(
-        support.Recorder, sock=socket.socket(family, socket.SOCK_STREAM)
-    )
-    transport.write(b"data")
-    await protocol.wait_event("lost")
-    assert protocol.error is None or isinstance(protocol.error, OSError)
-
-
-async def test_a_file_that_is_no_socket(loop):
-    with pytest.raises((AttributeError, TypeError, ValueError)):
-        await loop.create_connection(support.Recorder, sock=sys.stdin)
-
-
-# Given up half-way ---------------------------------------------------------------------------
-
-
-@full_backlogs
-async def test_cancelled_while_it_waits(loop, deaf):
-    """Its descriptor is closed once: one that took the number since stays open."""
-    for number in range(20):
-        task = asyncio.ensure_future(loop.create_connection(support.Recorder, *deaf))
-        await support.turns(3 + number % 3)
-        assert not task.done()
-        task.cancel()
-        successors = []
-        for _ in range(5):
-            await support.turns()
-            successors.extend(os.pipe())
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await support.turns(3)
-        for fd in successors:
-            os.close(fd)
-
-
-@full_backlogs
-async def test_timed_out(loop, deaf):
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await loop.create_connection(support.Recorder, *deaf)
-
-
-@full_backlogs
-async def test_a_waiting_sock_connect_is_cancelled(loop, deaf):
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        task = asyncio.ensure_future(loop.sock_connect(sock, deaf))
-        await support.turns(3)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert loop.remove_writer(sock) is False
-
-
-@full_backlogs
-def test_a_loop_that_ends_while_connecting(new_loop, deaf):
-    loop = new_loop()
-    task = loop.create_task(loop.create_connection(support.Recorder, *deaf))
-    support.spin(loop, 5)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        loop.run_until_complete(task)
-    loop.close()
-
-
-@pytest.mark.parametrize("turns", range(12))
-async def test_cancelled_at_every_stage(loop, turns):
-    """However far it came, nothing stays open at either end."""
-    made = []
-
-    def factory():
-        made.append(support.Recorder())
-        return made[-1]
-
-    server = await loop.create_server(factory, HOST, 0)
-    async with support.serving(server):
-        task = asyncio.ensure_future(
-            loop.create_connection(support.Recorder, HOST, support.port_of(server))
-        )
-        await support.turns(turns)
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            transport, _ = await task
-            transport.close()
-        async with connected(HOST, support.port_of(server)) as transport:
-            transport.write(b"last")
-            while not any(protocol.data == b"last" for protocol in made):
-                await support.turns()
-        for protocol in made:
-            await protocol.wait_event("lost")
-
-
-async def test_many_cancelled_connects(loop):
-    server = await loop.create_server(support.Echo, HOST, 0)
-
-    async def attempt(number):
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(number / 20_000):
-                transport, _ = await loop.create_connection(
-                    asyncio.Protocol, HOST, support.port_of(server)
-                )
-                transport.close()
-
-    async with support.serving(server):
-        await asyncio.gather(*(attempt(number) for number in range(100)))
-        async with connected(HOST, support.port_of(server)) as transport:
-            transport.write(b"still there")
-            await transport.get_protocol().wait_bytes(11)

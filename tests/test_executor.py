@@ -118,7 +118,7 @@ async def test_no_exception_leaves_the_thread(loop, error):
         assert await loop.run_in_executor(None, int) == 0
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="before, the future is never done")
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="before, the future is never done")
 async def test_stop_iteration(loop):
     with pytest.raises(RuntimeError) as caught:
         await loop.run_in_executor(None, next, iter(()))
@@ -132,7 +132,7 @@ async def test_exceptions_that_asyncio_has_its_own_of(loop, name):
 
     with pytest.raises(getattr(asyncio, name), match=r"^here$") as caught:
         await loop.run_in_executor(None, fail)
-    if sys.version_info >= (3, 12):
+    if sys.version_info >= (3, 13):
         assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "fail"
 
 

@@ -30,7 +30,7 @@ from test_layers import ROOT, SOURCES, WRITTEN, code_of
 
 PACKAGE = ROOT / "python" / "mioloop"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SEAM = [PACKAGE / name for name in ("_loop.py", "_signals.py", "_policy.py")]
+SEAM = [PACKAGE / name for name in ("_loop.py", "_connect.py", "_signals.py", "_policy.py")]
 STUBS = sorted(PACKAGE.glob("_core*.pyi"))
 
 

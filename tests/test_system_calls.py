@@ -48,6 +48,31 @@ with asyncio.Runner(loop_factory=new_loop) as runner:
     runner.run(main())
 """
 
+SOCK_SERVER = """
+import os, socket
+
+async def serve(loop, sock):
+    room = bytearray(4096)
+    while data := {receive}:
+        if data == b"mark":
+            os.access("/mioloop-mark", os.F_OK)
+        await loop.sock_sendall(sock, data)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    loop.add_reader(0, os._exit, 0)
+    print(listener.getsockname()[1], flush=True)
+    tasks = []
+    while True:
+        sock, _ = await loop.sock_accept(listener)
+        tasks.append(loop.create_task(serve(loop, sock)))
+
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(main())
+"""
+
 
 class Client:
     """A blocking client of many connections, on this side of strace."""
@@ -224,3 +249,20 @@ def test_many_datagrams_at_a_time(script, tmp_path, mioloop_only):
     assert calls["sendto"] + calls["sendmmsg"] <= reads
     assert polls(calls) <= reads + 2
     assert calls["epoll_ctl"] == 0
+
+
+@pytest.mark.parametrize(
+    "receive",
+    ["await loop.sock_recv(sock, 65536)", "room[: await loop.sock_recv_into(sock, room)]"],
+    ids=["recv", "recv_into"],
+)
+def test_sock_calls(script, tmp_path, mioloop_only, receive):
+    """A read that may find nothing, one that does, and a write; the sockets stay registered."""
+    code = SOCK_SERVER.replace("{receive}", receive)
+    calls = trace(script, tmp_path, code, Client, b"x" * 1024, 1024)
+    marks = 2
+    assert calls["epoll_ctl"] == 0
+    assert MESSAGES <= calls["recvfrom"] <= 2 * (MESSAGES + marks)
+    assert MESSAGES <= calls["sendto"] <= MESSAGES + marks
+    assert sum(calls.values()) - polls(calls) <= 3 * (MESSAGES + marks) + 1
+    assert polls(calls) <= MESSAGES

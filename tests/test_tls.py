@@ -10,6 +10,7 @@ import gc
 import logging
 import ssl
 import tempfile
+import traceback
 import warnings
 import weakref
 
@@ -310,6 +311,36 @@ async def test_nothing_is_left_of_a_connection(loop, contexts):
             client.transport = _.transport
     finally:
         gc.enable()
+
+
+async def test_nothing_is_left_of_a_certificate_nobody_trusts(
+    mioloop_only, loop, contexts, quiet, reports
+):
+    """Without the collector: transports and sessions are in no cycle, on either side."""
+    server = await loop.create_server(support.Recorder, HOST, 0, ssl=contexts[0])
+    async with support.serving(server):
+        client = await connect(loop, contexts, server)
+        kinds = {ssl.SSLObject, type(client.transport), type(client.transport._transport)}
+        client.transport.abort()
+        await client.wait_event("lost")
+        client = None
+        stranger = ssl.create_default_context()
+        await support.turns(3)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(ssl.SSLCertVerificationError) as caught:
+                    await connect(loop, (None, stranger), server)
+                # Before Python 3.14 the frames of create_connection() hold their own exception.
+                traceback.clear_frames(caught.value.__traceback__)
+                del caught
+            await support.turns(3)
+            left = [part for part in gc.get_objects() if type(part) in kinds]
+        finally:
+            gc.enable()
+    assert left == []
+    reports.take()
 
 
 async def test_nothing_is_left_of_a_failure(mioloop_only, loop, contexts, quiet, reports):

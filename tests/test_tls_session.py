@@ -102,8 +102,9 @@ def operate_transport(side, operation, argument):
             side.do(transport.pause_reading)
         case "resume":
             side.do(transport.resume_reading)
-        case "close" | "abort" if not transport.is_closing():
-            side.do(getattr(transport, operation))
+        case "close" | "abort":
+            # Asked when it runs: asyncio's transport cannot be looked at once it is closed twice.
+            side.do(lambda: transport.is_closing() or getattr(transport, operation)())
 
 
 def story(loop, contexts, server_side, buffered, inside, operations, ending):

@@ -20,13 +20,14 @@ from typing_extensions import Buffer, disjoint_base
 from mioloop._core_pipes import ReadPipeTransport, WritePipeTransport
 from mioloop._core_sock import SocketOperation, send_file
 from mioloop._core_tls import TlsTransport
-from mioloop._core_transports import DatagramTransport, StreamTransport
+from mioloop._core_transports import Connecting, DatagramTransport, StreamTransport
 
 _Result = TypeVar("_Result")
 _Args = TypeVarTuple("_Args")
 _Call: TypeAlias = Callable[..., object]
 
 __all__ = [
+    "Connecting",
     "DatagramTransport",
     "Handle",
     "Listener",
@@ -222,7 +223,20 @@ class Loop:
     def run_in_executor(
         self, executor: Any, func: Callable[[*_Args], _Result], *args: *_Args
     ) -> asyncio.Future[_Result]:
-        """Call in another thread; None: the default executor's. Matches `loop.run_in_executor`."""
+        """Call a function in another thread. Matches `asyncio.loop.run_in_executor`.
+
+        Args:
+            executor: None: the default executor, which starts threads as they are needed.
+            func: a plain function.
+            args: its positional arguments.
+
+        Returns:
+            The future of the result. A call that is cancelled before it begins is not made.
+
+        Raises:
+            RuntimeError: the loop is closed, or its default executor was shut down.
+            TypeError: in debug mode: `func` is a coroutine (function) or cannot be called.
+        """
 
     def remove_reader(self, fd: FileDescriptorLike) -> bool:
         """Stop what `add_reader()` began. Matches `asyncio.loop.remove_reader`.
@@ -285,6 +299,7 @@ class Loop:
     def _poller_fileno(self) -> int: ...
     def _remove_reader(self, fd: FileDescriptorLike) -> bool: ...
     def _remove_writer(self, fd: FileDescriptorLike) -> bool: ...
+    def _connect(self, *query: Any) -> Connecting | None: ...
     def _literal_address(self, *query: Any) -> list[Any] | None: ...
     def _literal_name(self, *query: Any) -> tuple[str, str] | None: ...
     def _set_other_transports(self, transports: dict[int, Any]) -> None: ...

@@ -8,11 +8,45 @@ The rules are those of that stub.
 import asyncio
 import socket
 from asyncio.constants import _SendfileMode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import Any, ClassVar, NoReturn, Self, final
+from typing import Any, ClassVar, NoReturn, Self, TypeVar, final
 
 from mioloop._core import Loop
+
+_Protocol = TypeVar("_Protocol", bound=asyncio.BaseProtocol)
+
+@final
+class Connecting:
+    """A socket on its way to its address, which it owns; `create_connection()` waits for it."""
+
+    def is_connected(self) -> bool:
+        """Tell whether the connection stands."""
+
+    def fileno(self) -> int:
+        """Give the descriptor, to be watched for writing; -1 once a transport has it."""
+
+    def settle(self) -> None:
+        """Look how it ended, once the descriptor is writable.
+
+        Raises:
+            OSError: it failed; asyncio's text.
+        """
+
+    def make_transport(
+        self,
+        core: Any,
+        protocol_factory: Callable[[], _Protocol],
+        waiter: asyncio.Future[Any],
+    ) -> tuple[StreamTransport, _Protocol]:
+        """Hand the socket to a new transport, which calls the protocol from the next turn on.
+
+        Raises:
+            RuntimeError: a transport has it, or it was closed; or the loop is closed.
+        """
+
+    def close(self) -> None:
+        """Close the socket, unless a transport has it."""
 
 @final
 class DatagramTransport:

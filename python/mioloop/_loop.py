@@ -30,6 +30,7 @@ from contextvars import Context
 from typing import Any
 
 from mioloop import _core
+from mioloop._connect import Connections
 from mioloop._signals import SignalHandlers
 
 _Selector: Any = asyncio.SelectorEventLoop
@@ -46,7 +47,7 @@ def _base_attributes() -> tuple[str, ...]:
     return tuple(name for name in vars(base) if not hasattr(_core.Loop, name))
 
 
-class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
+class Loop(_core.Loop, SignalHandlers, Connections, asyncio.BaseEventLoop):
     """An asyncio event loop with its engine in Rust.
 
     Has the whole interface of `asyncio.AbstractEventLoop`; behaves as `asyncio.SelectorEventLoop`,
@@ -60,6 +61,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
     # like costs a tenth. What users store on a loop goes to the dictionary as ever.
     __slots__ = (
         *_base_attributes(),
+        "_is_plain",
         "_listeners",
         "_selector",
         "_signal_handlers",
@@ -70,6 +72,7 @@ class Loop(_core.Loop, SignalHandlers, asyncio.BaseEventLoop):
 
     def __init__(self) -> None:
         asyncio.BaseEventLoop.__init__(self)
+        self._is_plain = type(self) is Loop
         self._signal_handlers = {}
         self._listeners: dict[int, _core.Listener] = {}
         # Borrowed transports register here; asyncio's Unix servers there.

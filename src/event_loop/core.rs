@@ -115,8 +115,8 @@ impl Turns {
 }
 
 impl Loop {
-    /// Before the first turn of a run: it asks the kernel, as each of asyncio's does.
-    pub(crate) fn begin_turns(&self, py: Python<'_>) {
+    /// Has the next turn ask the kernel, as each of asyncio's does: the first of a run, and one that somebody counts on.
+    pub(crate) fn ask_kernel(&self, py: Python<'_>) {
         self.owned.with(py, |owned| owned.pace.reset());
     }
 

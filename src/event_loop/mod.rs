@@ -158,7 +158,7 @@ impl Loop {
         let core = slf.get();
         // Its buffers serve one run after the other.
         let mut turns = core.turns.with(slf.py(), Option::take).unwrap_or_else(|| Box::new(Turns::new()));
-        core.begin_turns(slf.py());
+        core.ask_kernel(slf.py());
         let outcome = loop {
             if let Err(error) = Self::turn(slf, &shared, &mut turns) {
                 break Err(error);

@@ -10,7 +10,7 @@ use crate::event_loop::Loop;
 use crate::event_loop::watch::Direction;
 use crate::py::{address, buffer, names};
 use crate::sys::socket::{self, Address};
-use crate::sys::transfer;
+use crate::sys::{connect, transfer};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -245,17 +245,17 @@ impl Connecting {
     fn attempt<'py>(&mut self, sock: &Bound<'py, PyAny>, fd: RawFd) -> PyResult<Attempt<'py>> {
         let py = sock.py();
         if self.is_begun {
-            return match transfer::take_error(fd) {
+            return match connect::take_error(fd) {
                 Ok(None) => Ok(Attempt::Done(None)),
                 Ok(Some(error)) | Err(error) => Err(self.failed(py, &error)),
             };
         }
         audit(intern!(py, "socket.connect"), sock, self.address.bind(py))?;
-        match transfer::connect(fd, &self.to) {
-            Ok(()) => Ok(Attempt::Done(None)),
+        match connect::begin(fd, &self.to) {
+            Ok(true) => Ok(Attempt::Done(None)),
             // On this machine the connection is made by now, and a second call would tell. But programs count on a server
             // of theirs having accepted when its client is connected: the poll that tells one tells the other.
-            Err(error) if is_under_way(&error) => {
+            Ok(false) => {
                 self.is_begun = true;
                 Ok(Attempt::Blocked(Direction::Write))
             }
@@ -272,11 +272,6 @@ impl Connecting {
         };
         PyOSError::new_err((error.raw_os_error(), format!("Connect call failed {}", errors::repr(&address))))
     }
-}
-
-fn is_under_way(error: &io::Error) -> bool {
-    let codes = [libc::EINPROGRESS, libc::EAGAIN, libc::EINTR];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// Tells audit hooks what the methods of the socket would have told them.

@@ -10,6 +10,7 @@
 #![allow(unsafe_code, reason = "libc is called here and nowhere else; every block says why it is sound")]
 
 pub(crate) mod clock;
+pub(crate) mod connect;
 pub(crate) mod datagram;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) mod epoll;

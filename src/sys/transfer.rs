@@ -1,8 +1,7 @@
-//! What only the `sock_*` calls and sendfile ask of a socket: addresses with data, connecting, files.
+//! What only the `sock_*` calls and sendfile ask of a socket: addresses with data, files.
 
-use super::socket::{Address, AddressRoom, SEND_FLAGS, length_of};
+use super::socket::{Address, AddressRoom, SEND_FLAGS};
 use super::syscall;
-use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
@@ -25,24 +24,6 @@ pub(crate) fn send_to(fd: RawFd, data: &[u8], to: &Address) -> io::Result<usize>
     // SAFETY: `data` is valid for reads of its length, and `address` for those of `length`.
     let answer = unsafe { libc::sendto(fd, data.as_ptr().cast(), data.len(), SEND_FLAGS, address, length) };
     syscall!(answer).map(isize::unsigned_abs)
-}
-
-/// Begins to connect, or asks how that goes (`connect(2)`).
-pub(crate) fn connect(fd: RawFd, to: &Address) -> io::Result<()> {
-    let room = AddressRoom::of(to);
-    let (address, length) = room.parts();
-    // SAFETY: `address` is valid for reads of `length` bytes.
-    syscall!(unsafe { libc::connect(fd, address, length) }).map(drop)
-}
-
-/// Takes the error that is pending on a socket, if any (socket(7), `SO_ERROR`).
-pub(crate) fn take_error(fd: RawFd) -> io::Result<Option<io::Error>> {
-    let mut number: c_int = 0;
-    let mut length = length_of::<c_int>();
-    let place = (&raw mut number).cast();
-    // SAFETY: `place` is valid for writes of `length` bytes, and `length` itself is valid.
-    syscall!(unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_ERROR, place, &raw mut length) })?;
-    Ok((number != 0).then(|| io::Error::from_raw_os_error(number)))
 }
 
 /// Whether a send would find room, or an error, now (`poll(2)`). If not, the kernel notes that somebody waits for it:
@@ -89,7 +70,7 @@ pub(crate) fn seek(file: RawFd, offset: i64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{connect, is_writable, receive_from, send_file, send_to, take_error};
+    use super::{is_writable, receive_from, send_file, send_to};
     use crate::sys::socket::Address;
     use std::io::{Read, Write};
     use std::mem::MaybeUninit;
@@ -114,14 +95,6 @@ mod tests {
         let (left, mut right) = UnixStream::pair().unwrap();
         right.write_all(b"x").unwrap();
         assert_eq!(receive_from(left.as_raw_fd(), &mut [MaybeUninit::uninit(); 4]).unwrap(), (1, None));
-    }
-
-    #[test]
-    fn a_datagram_socket_is_connected_at_once() {
-        let to = Address::Ip4 { host: [127, 0, 0, 1], port: 9 };
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        connect(socket.as_raw_fd(), &to).unwrap();
-        assert!(take_error(socket.as_raw_fd()).unwrap().is_none());
     }
 
     #[test]

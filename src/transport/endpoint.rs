@@ -38,6 +38,14 @@ impl Endpoint {
         Self { owner: Owner::Rust(fd), fd: number, family, local, peer: Some(peer), shown: None }
     }
 
+    /// A connection that we made.
+    pub(super) fn connected(fd: OwnedFd, family: i32, peer: Address) -> Self {
+        let number = fd.as_raw_fd();
+        // The kernel takes the wildcard for another name of this machine.
+        let peer = if peer.is_wildcard() { socket::peer_address(number).ok() } else { Some(peer) };
+        Self { owner: Owner::Rust(fd), fd: number, family, local: None, peer, shown: None }
+    }
+
     /// A socket object that somebody connected or accepted.
     pub(super) fn from_socket(sock: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = sock.py();

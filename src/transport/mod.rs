@@ -9,6 +9,7 @@
 //! | [`writing`] | from `write()` to the socket, and the water marks |
 //! | [`closing`] | errors, `close()`, `abort()`, `connection_lost` |
 //! | [`endpoint`] | a socket: its descriptor, its one owner, its addresses |
+//! | [`connect`] | clients: a socket on its way to its address |
 //! | [`listener`] | accepting connections |
 //! | [`datagram`] | the transport of datagrams, of all kinds of sockets |
 //! | [`pipe`] | what both pipe transports are made of |
@@ -18,6 +19,7 @@
 //! The rules are those of asyncio's selector transports; where a method matches one of theirs, it says which.
 
 mod closing;
+pub(crate) mod connect;
 pub(crate) mod datagram;
 mod direct;
 mod endpoint;
