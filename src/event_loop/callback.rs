@@ -5,9 +5,11 @@
 use crate::py::call::{Call, CallParts};
 use crate::py::cell::OwnerCell;
 use crate::py::names;
+use crate::py::traverse::Visit;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::ffi::c_int;
 
 /// What both kinds of handle hold. The call is empty before its first use, and from the run or cancellation on.
 #[derive(Debug, Default)]
@@ -91,6 +93,11 @@ impl CallbackCell {
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.0.try_with(|callback| callback.traverse(visit)).unwrap_or(Ok(()))
+    }
+
+    #[inline]
+    pub(super) fn traverse_raw(&self, visit: Visit) -> c_int {
+        self.0.try_with(|callback| callback.call.traverse_raw(visit)).unwrap_or(0)
     }
 
     pub(super) fn clear(&self) {

@@ -9,13 +9,14 @@ use super::callback::{Callback, CallbackCell};
 use super::{Loop, running};
 use crate::py::call::{Call, CallParts};
 use crate::py::method::{Arguments, Body, Method, define};
+use crate::py::traverse::{Traverse, Visit, define_traverse};
 use crate::py::{names, object};
 use pyo3::basic::CompareOp;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
-use std::ffi::CStr;
+use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A callback that `call_soon()` or `call_soon_threadsafe()` scheduled; matches `asyncio.Handle`.
@@ -274,6 +275,23 @@ impl TimerHandle {
     }
 }
 
+impl Traverse for Handle {
+    #[inline]
+    fn traverse_raw(&self, visit: Visit) -> c_int {
+        self.callback.traverse_raw(visit)
+    }
+}
+
+impl Traverse for TimerHandle {
+    #[inline]
+    fn traverse_raw(&self, visit: Visit) -> c_int {
+        match visit.call(&self.owner) {
+            0 => self.callback.traverse_raw(visit),
+            answer => answer,
+        }
+    }
+}
+
 /// `Handle.cancel`, as a raw method: as hot as `call_soon()` where timeouts are used.
 struct Cancel;
 
@@ -312,6 +330,8 @@ fn cancel_timer<'py>(slf: &Bound<'py, TimerHandle>, arguments: Arguments<'_, 'py
 
 /// Puts the raw methods on their classes.
 pub(crate) fn define_methods(handle: &Bound<'_, PyType>, timer: &Bound<'_, PyType>) -> PyResult<()> {
+    define_traverse::<Handle>(handle);
+    define_traverse::<TimerHandle>(timer);
     define::<Cancel>(handle)?;
     define::<CancelTimer>(timer)
 }

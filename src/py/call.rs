@@ -1,9 +1,11 @@
 //! Calling Python without building argument tuples: at once, or later.
 
 use super::context;
+use super::traverse::Visit;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
+use std::ffi::c_int;
 
 /// At most so many arguments are kept and passed without a tuple.
 const INLINE: usize = 3;
@@ -126,6 +128,19 @@ impl Call {
     /// Every reference that is held.
     pub(crate) fn held(&self) -> impl Iterator<Item = &Py<PyAny>> {
         self.parts.iter().chain([&self.context]).flatten()
+    }
+
+    /// Shows the collector every reference that is held.
+    #[inline]
+    pub(crate) fn traverse_raw(&self, visit: Visit) -> c_int {
+        for part in &self.parts {
+            let Some(part) = part else { break };
+            let answer = visit.call(part);
+            if answer != 0 {
+                return answer;
+            }
+        }
+        self.context.as_ref().map_or(0, |context| visit.call(context))
     }
 
     /// The tuple that asyncio's own handles keep.

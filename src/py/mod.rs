@@ -14,3 +14,4 @@ pub(crate) mod coroutine;
 pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;
+pub(crate) mod traverse;
