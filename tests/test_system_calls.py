@@ -227,16 +227,16 @@ class DatagramClient:
 
 
 def test_one_datagram_at_a_time(script, tmp_path, mioloop_only):
-    """A wait, a read and a write for each, and now and then a look for more."""
+    """A read and a write for each, at most one wait, and now and then a look for more."""
     calls = trace(script, tmp_path, DATAGRAMS, lambda to: DatagramClient(to, 1), b"x" * 64, 64)
     marks = 2
     reads = calls["recvfrom"] + calls["recvmmsg"]
-    assert ROUNDS <= reads <= ROUNDS + marks
-    assert calls["recvmmsg"] <= ROUNDS / 8
     assert ROUNDS <= calls["sendto"] <= ROUNDS + marks
-    assert ROUNDS <= polls(calls) <= ROUNDS + marks
+    assert calls["recvmmsg"] <= ROUNDS / 8
+    assert polls(calls) <= ROUNDS + marks
+    # A look that finds nothing is followed by a wait; many of them in a row are not made.
+    assert ROUNDS <= reads <= ROUNDS * 5 / 4 + marks
     assert calls["epoll_ctl"] == calls["sendmmsg"] == 0
-    assert sum(calls.values()) <= 3 * (ROUNDS + marks) + 1
 
 
 def test_many_datagrams_at_a_time(script, tmp_path, mioloop_only):

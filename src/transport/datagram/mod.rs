@@ -218,6 +218,7 @@ impl Datagram {
             is_continued: false,
             is_blocked: false,
             is_unflushed: false,
+            is_listed: false,
             is_closing: false,
             lost: 0,
             context: context::copy_current(py)?,

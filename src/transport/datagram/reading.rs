@@ -1,8 +1,8 @@
 //! From the socket to the protocol.
 //!
-//! An event is answered by one read, of one datagram or of a batch ([`crate::reactor::appetite`]): the registration is
-//! level-triggered, so what is left is told again by the next poll, after timers and others had their turn. Where the
-//! platform only has edges, a full batch queues a `Continue`.
+//! An event is answered by one read of a batch, or by a row of single ones ([`crate::reactor::appetite`]): the
+//! registration is level-triggered, so what is left is told again by the next poll, after timers and others had their
+//! turn. Where the platform only has edges, a full batch queues a `Continue`.
 //!
 //! What a batch brought is delivered in order; what the protocol does in between counts at once: after `close()` the
 //! rest is dropped, after `pause_reading()` it is kept.
@@ -16,6 +16,7 @@ use crate::event_loop::source::{Event, Source};
 use crate::py::address::Peers;
 use crate::py::call::call_method2;
 use crate::py::context;
+use crate::reactor::appetite::LONGEST_ROW;
 use crate::reactor::poller::LEVEL_NEEDS_REARM;
 use crate::reactor::readiness::Readiness;
 use crate::sys::clock;
@@ -36,7 +37,6 @@ const UNIX_BATCH: usize = 8;
 /// What a read needs.
 struct Plan {
     fd: RawFd,
-    family: i32,
     /// How many datagrams to ask for.
     asked: usize,
 }
@@ -58,7 +58,7 @@ impl State {
         }
         // A lone read would have to be repeated where only edges are told.
         let asked = if LEVEL_NEEDS_REARM { BATCH } else { self.appetite.next() };
-        Some(Plan { fd: self.fd, family: self.family, asked })
+        Some(Plan { fd: self.fd, asked })
     }
 
     #[inline]
@@ -97,24 +97,44 @@ impl Datagram {
         Self::read(slf, run)
     }
 
-    /// Reads once, after what is left from an earlier batch.
+    /// Reads, after what is left from an earlier batch.
     fn read(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>) -> PyResult<()> {
         let py = slf.py();
         Self::deliver_kept(slf, run)?;
-        let Some(plan) = slf.get().state.with(py, State::plan_read) else { return Ok(()) };
-        let (place, count, size) = match plan.family {
+        let (place, count, size) = match slf.get().state.with(py, |state| state.family) {
             libc::AF_INET | libc::AF_INET6 => (0, BATCH, LARGEST_IP),
             libc::AF_UNIX => (1, UNIX_BATCH, LARGEST),
             _ => return Self::read_foreign(slf, run),
         };
         // Taken out: whatever the protocol does, nobody else gets these slots meanwhile.
         let mut slots = run.scratch.slots[place].take().unwrap_or_else(|| Box::new(Slots::new(count, size)));
-        let outcome = Self::read_batch(slf, run, &plan, &mut slots);
+        let outcome = Self::read_native(slf, run, &mut slots);
         run.scratch.slots[place] = Some(slots);
         outcome
     }
 
-    fn read_batch(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, plan: &Plan, slots: &mut Slots) -> PyResult<()> {
+    /// One batch, or single datagrams as long as answers to them bring new ones.
+    fn read_native(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, slots: &mut Slots) -> PyResult<()> {
+        let py = slf.py();
+        let mut start = None;
+        while let Some(plan) = slf.get().state.with(py, State::plan_read) {
+            let count = Self::read_batch(slf, run, &plan, slots)?;
+            if start.is_some() {
+                slf.get().state.with(py, |state| state.appetite.note_look(count > 0));
+            }
+            if count != 1 || !Self::answer(slf)? || !slf.get().state.with(py, |state| state.appetite.looks_again()) {
+                return Ok(());
+            }
+            let now = clock::monotonic();
+            if now.saturating_sub(*start.get_or_insert(now)) > LONGEST_ROW {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and delivers; how many datagrams there were.
+    fn read_batch(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>, plan: &Plan, slots: &mut Slots) -> PyResult<usize> {
         let py = slf.py();
         let is_lone = plan.asked == 1;
         let received = loop {
@@ -127,8 +147,8 @@ impl Datagram {
         };
         let count = match received {
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Self::read_failed(slf, run, &errors::os_error(py, &error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return Self::read_failed(slf, run, &errors::os_error(py, &error)).map(|()| 0),
         };
         if !is_lone {
             slf.get().state.with(py, |state| state.appetite.note_count(count));
@@ -140,8 +160,8 @@ impl Datagram {
         for index in 0..count {
             let protocol = match slf.get().state.with(py, |state| state.door(py)) {
                 Door::Open(protocol) => protocol,
-                Door::Shut => return Self::keep(slf, &mut run.scratch.peers, slots, index..count),
-                Door::Gone => return Ok(()),
+                Door::Shut => return Self::keep(slf, &mut run.scratch.peers, slots, index..count).map(|()| count),
+                Door::Gone => return Ok(count),
             };
             let data = PyBytes::new(py, slots.datagram(index));
             let sender = Self::sender(slf, &mut run.scratch.peers, slots.sender(index))?;
@@ -153,7 +173,7 @@ impl Datagram {
             let time = clock::monotonic().saturating_sub(start);
             slf.get().state.with(py, |state| state.appetite.note_time(count, time));
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Calls `datagram_received`; an error leaves the loop.

@@ -69,8 +69,10 @@ pub(super) struct State {
     pub(super) is_continued: bool,
     /// The kernel had no room: a writable event will come.
     pub(super) is_blocked: bool,
-    /// The transport is in the loop's list of those with datagrams to send.
+    /// Datagrams wait for the end of the turn.
     pub(super) is_unflushed: bool,
+    /// The transport is in the loop's list of those that may have something to send.
+    pub(super) is_listed: bool,
     /// `close()` or `abort()` was called, or the transport failed.
     pub(super) is_closing: bool,
     /// Above 0: `connection_lost` is scheduled. Counts the sends after it, as asyncio does for its warning.

@@ -223,8 +223,9 @@ impl Datagram {
         let (is_new, send_now) = slf.get().state.with(py, |state| {
             state.queue.push(chunk, to);
             let send_now = !state.is_blocked && (!can_wait || state.flow.is_above_high(state.queue.size()));
-            let is_new = !state.is_blocked && !send_now && !state.is_unflushed;
-            state.is_unflushed |= is_new;
+            let can_be_sent = !state.is_blocked && !send_now;
+            state.is_unflushed |= can_be_sent;
+            let is_new = can_be_sent && !std::mem::replace(&mut state.is_listed, true);
             (is_new, send_now)
         });
         if is_new {
@@ -250,10 +251,18 @@ impl Datagram {
 
     /// At the end of a turn: sends what was given in it.
     pub(crate) fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.get().state.with(slf.py(), |state| state.is_unflushed) {
-            return Self::send(slf, Caller::Flush);
-        }
-        Ok(())
+        let is_unflushed = slf.get().state.with(slf.py(), |state| {
+            state.is_listed = false;
+            state.is_unflushed
+        });
+        if is_unflushed { Self::send(slf, Caller::Flush) } else { Ok(()) }
+    }
+
+    /// Sends what the protocol answered to a datagram that came alone; false if that was nothing.
+    #[inline]
+    pub(super) fn answer(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let answers = slf.get().state.with(slf.py(), |state| state.is_unflushed);
+        if answers { Self::send(slf, Caller::Event).map(|()| true) } else { Ok(false) }
     }
 
     pub(super) fn on_writable(slf: &Bound<'_, Self>) -> PyResult<()> {
