@@ -63,10 +63,13 @@ fn number_at<'py, T: FromPyObjectOwned<'py>>(tuple: &Bound<'py, PyTuple>, index:
     item.is_exact_instance_of::<pyo3::types::PyInt>().then(|| item.extract().ok()).flatten()
 }
 
-/// So many peers' objects are kept, as long as no other peer needs their place.
-const KNOWN: usize = 256;
+/// Peers whose addresses have the same hash share a row of so many places.
+const ROW: usize = 4;
+/// So many rows there are.
+const ROWS: usize = 64;
 
-/// The objects of peers: one that sends again has the same object again, which is also cheaper than a new one.
+/// The objects of peers: one that sends again has the same object again, which is also cheaper than a new one. The
+/// oldest of a row makes place for a new one.
 #[derive(Debug, Default)]
 pub(crate) struct Peers(Vec<Option<(Address, Py<PyAny>)>>);
 
@@ -74,22 +77,22 @@ impl Peers {
     /// The object of an address.
     pub(crate) fn object(&mut self, py: Python<'_>, address: &Address) -> PyResult<Py<PyAny>> {
         if self.0.is_empty() {
-            self.0.resize_with(KNOWN, || None);
+            self.0.resize_with(ROWS * ROW, || None);
         }
-        let place = &mut self.0[place_of(address)];
-        if let Some((known, object)) = place
-            && known == address
-        {
+        let start = row_of(address) * ROW;
+        let row = &mut self.0[start..start + ROW];
+        if let Some((_, object)) = row.iter().flatten().find(|(known, _)| known == address) {
             return Ok(object.clone_ref(py));
         }
         let object = to_object(py, address)?.unbind();
-        *place = Some((address.clone(), object.clone_ref(py)));
+        row.rotate_right(1);
+        row[0] = Some((address.clone(), object.clone_ref(py)));
         Ok(object)
     }
 }
 
-/// The place of an address among [`KNOWN`]: ports and the last bytes of hosts are what differs.
-fn place_of(address: &Address) -> usize {
+/// The row of an address: ports and the last bytes of hosts are what differs.
+fn row_of(address: &Address) -> usize {
     let mix = |hash: u32, part: &[u8]| {
         part.iter().fold(hash, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
     };
@@ -99,23 +102,27 @@ fn place_of(address: &Address) -> usize {
         Address::Unix(name) => mix(0, name),
         Address::Other => 0,
     };
-    (hash.wrapping_mul(0x9E37_79B1) >> 24) as usize % KNOWN
+    // All bits count for the highest ones, which tell the row.
+    let hash = (hash ^ (hash >> 15)).wrapping_mul(0x9E37_79B1);
+    ((hash ^ (hash >> 16)).wrapping_mul(0x85EB_CA6B) >> 26) as usize % ROWS
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{KNOWN, place_of};
+    use super::{ROW, ROWS, row_of};
     use crate::sys::socket::Address;
-    use std::collections::HashSet;
 
     #[test]
-    fn peers_that_differ_in_ports_or_hosts_have_places_of_their_own() {
-        let ports: HashSet<usize> =
-            (0..100).map(|number| place_of(&Address::Ip4 { host: [127, 0, 0, 1], port: 40_000 + number })).collect();
-        let hosts: HashSet<usize> =
-            (0..100).map(|number| place_of(&Address::Ip4 { host: [10, 0, 0, number], port: 5353 })).collect();
-        for places in [ports, hosts] {
-            assert!(places.len() > 70 && places.iter().all(|place| *place < KNOWN), "{}", places.len());
+    fn nearly_all_of_a_hundred_peers_have_a_place() {
+        let ports = (0..100).map(|number| Address::Ip4 { host: [127, 0, 0, 1], port: 40_000 + number });
+        let hosts = (0..100).map(|number| Address::Ip4 { host: [10, 0, 0, number], port: 5353 });
+        for peers in [ports.collect::<Vec<_>>(), hosts.collect()] {
+            let mut rows = [0_usize; ROWS];
+            for peer in &peers {
+                rows[row_of(peer)] += 1;
+            }
+            let crowded: usize = rows.iter().map(|count| count.saturating_sub(ROW)).sum();
+            assert!(crowded < 10, "{rows:?}");
         }
     }
 }

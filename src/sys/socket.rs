@@ -4,6 +4,7 @@ use super::syscall;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
+use std::net::Ipv4Addr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
@@ -97,7 +98,8 @@ impl Address {
     /// The text of the host as Python's `socket` gives it (`inet_ntop(3)`); empty if there is none.
     pub(crate) fn host_text(&self) -> String {
         let (family, host): (_, &[u8]) = match self {
-            Self::Ip4 { host, .. } => (libc::AF_INET, host),
+            // All agree on these.
+            Self::Ip4 { host, .. } => return Ipv4Addr::from(*host).to_string(),
             Self::Ip6 { host, .. } => (libc::AF_INET6, host),
             Self::Unix(_) | Self::Other => return String::new(),
         };
