@@ -1,14 +1,11 @@
-"""Datagram endpoints: errors, pauses, flow control, floods, and the end."""
+"""Datagram endpoints: errors, pauses, flow control, floods."""
 
 import asyncio
 import contextlib
 import contextvars
-import gc
-import logging
 import socket
 import sys
 import threading
-import weakref
 
 import pytest
 
@@ -362,69 +359,3 @@ def test_sending_while_the_loop_does_not_run(loop):
         assert sock.recv(10) == b"now"
     transport.close()
     support.spin(loop, 2)
-
-
-# --- after the end, and what is left ------------------------------------------------------------
-
-
-async def test_sending_after_the_end(loop, caplog):
-    async with endpoint((HOST, 0)) as one, endpoint(remote_addr=name_of(one)) as other:
-        other.transport.abort()
-        await other.lost
-        with caplog.at_level(logging.WARNING, "asyncio"):
-            for _ in range(8):
-                other.transport.sendto(b"data")
-        texts = [record.getMessage() for record in caplog.records]
-        assert texts == ["socket.send() raised exception."] * 4
-        assert one.received == []
-
-
-async def test_sending_after_the_end_without_a_remote_address(loop, mioloop_only):
-    """asyncio fails with AttributeError there."""
-    async with endpoint((HOST, 0)) as one:
-        one.transport.abort()
-        await one.lost
-        await support.turns()
-        one.transport.sendto(b"data", (HOST, 9))
-
-
-def test_a_dropped_transport_warns_and_closes(new_loop):
-    loop = new_loop()
-
-    async def begin():
-        transport, _ = await loop.create_datagram_endpoint(Datagrams, (HOST, 0))
-        return transport.get_extra_info("socket")
-
-    sock = loop.run_until_complete(begin())
-
-    def drop():
-        loop.close()
-        gc.collect()
-
-    with pytest.warns(ResourceWarning, match=r"unclosed transport <\w+Transport fd="):
-        drop()
-    assert sock.fileno() == -1
-
-
-async def test_closed_transports_die(loop):
-    async with endpoint((HOST, 0)) as one:
-        one.transport.sendto(b"data", name_of(one))
-        await one.wait_count(1)
-        reference = weakref.ref(one.transport)
-    one.transport = None
-    await support.turns(2)
-    gc.collect()
-    assert reference() is None
-
-
-async def test_debug_messages(loop, caplog):
-    loop.set_debug(True)
-    with caplog.at_level(logging.DEBUG, "asyncio"):
-        async with endpoint((HOST, 0)) as one:
-            one.transport.pause_reading()
-            one.transport.resume_reading()
-            one.transport.sendto(b"data", name_of(one))
-            assert await one.wait_count(1) == [b"data"]
-    texts = [support.normal(record.getMessage()) for record in caplog.records]
-    for text in ("pauses reading", "resumes reading", "Datagram endpoint local_addr="):
-        assert any(text in line for line in texts), texts

@@ -66,6 +66,22 @@ async def test_closing_in_connection_made(loop, kind, how):
     assert protocol.events == ["made", "closed", "lost"]
 
 
+async def test_the_protocol_is_there_until_connection_lost_was_called(loop, kind):
+    class Looking(support.Recorder):
+        def connection_lost(self, exc):
+            self.seen = self.transport.get_protocol()
+            self.transport.set_protocol(support.Recorder())
+            super().connection_lost(exc)
+
+    protocol = Looking()
+    async with support.transport_and_socket(protocol, kind) as (transport, _):
+        transport.close()
+        await protocol.wait_event("lost")
+        assert protocol.seen is protocol
+        await support.turns()
+        assert transport.get_protocol() is None
+
+
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_connection_lost_is_never_called_at_once(loop, kind, how):
     protocol = support.Recorder()

@@ -103,14 +103,15 @@ impl Stream {
     /// `_SelectorTransport._call_connection_lost`
     pub(super) fn on_lost(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>) -> PyResult<()> {
         let py = slf.py();
-        let (lost_with, protocol) =
-            slf.get().state.with(py, |state| (state.rare.lost_with.take(), state.protocol.take()));
+        let lost_with = slf.get().state.with(py, |state| state.rare.lost_with.take());
+        let protocol = slf.get().protocol(py);
         let (Some((error, context)), Some(protocol)) = (lost_with, protocol) else {
             return Ok(());
         };
         run.entered.switch(py, &context)?;
         let told = protocol.bind(py).call_method1(intern!(py, "connection_lost"), (error,));
         let closed = Self::close_socket(slf);
+        drop(slf.get().state.with(py, |state| state.protocol.take()));
         match told {
             Ok(_) => closed,
             Err(error) if is_exit(py, &error) => Err(error),

@@ -91,13 +91,18 @@ impl Datagram {
     pub(super) fn on_lost(slf: &Bound<'_, Self>, run: &mut Run<'_, '_>) -> PyResult<()> {
         let py = slf.py();
         let (lost_with, protocol, kept) = slf.get().state.with(py, |state| {
-            (state.rare.lost_with.take(), state.protocol.take(), std::mem::take(&mut state.rare.kept))
+            let protocol = state.protocol.as_ref().map(|protocol| protocol.clone_ref(py));
+            (state.rare.lost_with.take(), protocol, std::mem::take(&mut state.rare.kept))
         });
         drop(kept);
         let (Some((error, context)), Some(protocol)) = (lost_with, protocol) else { return Ok(()) };
         run.entered.switch(py, &context)?;
         let told = protocol.bind(py).call_method1(intern!(py, "connection_lost"), (error,));
-        let closed = Self::close_socket(slf);
+        // As asyncio, which sends at once: what came since `close()` still leaves.
+        let sent =
+            if slf.get().state.with(py, |state| state.is_unflushed) { Self::send(slf, Caller::Event) } else { Ok(()) };
+        let closed = sent.and(Self::close_socket(slf));
+        drop(slf.get().state.with(py, |state| state.protocol.take()));
         match told {
             Ok(_) => closed,
             Err(error) if is_exit(py, &error) => Err(error),

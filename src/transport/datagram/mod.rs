@@ -381,7 +381,12 @@ impl Drop for Datagram {
             let Some(sock) = self.state.with(py, |state| state.sock.take()) else { return };
             let text = CString::new(format!("unclosed transport {text}")).unwrap_or_default();
             let warned = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1);
-            let closed = sock.call_method0(py, intern!(py, "close")).map(drop);
+            // Of objects that die with this one, the collector may have closed and emptied the socket before.
+            let is_open = |fd: Bound<'_, PyAny>| fd.extract::<RawFd>().map(|fd| fd >= 0);
+            let closed = match sock.bind(py).call_method0(intern!(py, "fileno")).and_then(is_open) {
+                Ok(true) => sock.call_method0(py, intern!(py, "close")).map(drop),
+                outcome => outcome.map(drop),
+            };
             if let Err(error) = warned.and(closed) {
                 error.write_unraisable(py, None);
             }
