@@ -1,21 +1,30 @@
-"""More ways to load a server than sweeps of messages: new connections, and idle ones.
+"""More ways to load a server than sweeps of messages: new connections, idle ones, and floods.
 
-Owns the churn of connections and the memory of idle ones.
+Owns the churn of connections, the memory of idle ones, and the sender of floods.
 
 Rules: those of `mioloop.bench.load`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from mioloop.bench.calls import expect
 from mioloop.bench.load import WARM_UP_SHARE, Connections, Usage, run_for, server_sample
-from mioloop.bench.model import LoopFactory
+from mioloop.bench.model import LoopFactory, WorkloadError
 
 KIB = 1024
+# Linux makes so many datagrams of what one call sends: a sender in Python outruns every receiver.
+UDP_SEGMENT = 103
+SEGMENTS = 64
+CALLS_IN_A_ROW = 50
+LEAST_ROWS = 20
+# A receiver that works less has waited for the sender, whose rate is all that is seen then.
+LEAST_BUSY = 0.8
 
 
 def churn(_factory: LoopFactory, parameters: Mapping[str, Any]) -> dict[str, float]:
@@ -58,3 +67,39 @@ def hold(_factory: LoopFactory, parameters: Mapping[str, Any]) -> dict[str, floa
             connections.close()
     count = parameters["connections"]
     return {"count": count, "cost": (after - before) / count / KIB, "rate": 0}
+
+
+def flood(_factory: LoopFactory, parameters: Mapping[str, Any]) -> dict[str, float]:
+    """Send datagrams as fast as can be, more than the server can take.
+
+    The cost is the server's CPU time per received datagram in microseconds, the rate is that of
+    received ones. A server that the sender cannot keep busy fails the workload.
+    """
+    content = bytes(range(1, parameters["size"] + 1))
+    with (
+        Usage(parameters["control"], parameters["timeout"]) as usage,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        sock.connect(tuple(parameters["address"]))
+        count = 1
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, len(content))
+            count = SEGMENTS
+        block = content * count
+
+        def send() -> None:
+            for _ in range(CALLS_IN_A_ROW):
+                sock.send(block)
+
+        run_for(send, parameters["seconds"] * WARM_UP_SHARE, 1)
+        before = usage.ask_all()
+        started = time.perf_counter()
+        run_for(send, parameters["seconds"], LEAST_ROWS)
+        wall = time.perf_counter() - started
+        after = usage.ask_all()
+    expect(after["last"] == sum(content), "something else was received")
+    received = after["received"] - before["received"]
+    sample = server_sample(int(received), after["cpu"] - before["cpu"], wall)
+    if sample["busy"] < LEAST_BUSY:
+        raise WorkloadError(f"the sender is too slow: the server worked {sample['busy']:.0%}")
+    return sample

@@ -1,7 +1,7 @@
 """More servers under test than the command has.
 
-Owns the buffered protocol, the protocols that write ten times, the Unix socket servers, and the
-servers whose memory is looked at.
+Owns the buffered protocol, the protocols that write ten times, the Unix socket servers, the
+receiver of floods, and the servers whose memory is looked at.
 
 Rules: those of `mioloop.bench.servers`.
 """
@@ -19,6 +19,7 @@ from mioloop.bench.model import LoopFactory
 from mioloop.bench.servers import (
     BACKLOG,
     Announce,
+    Control,
     Echo,
     echo_stream,
     serve,
@@ -117,3 +118,38 @@ def _on_unix_socket(run: Callable[[socket.socket], None]) -> None:
     sock.listen(BACKLOG)
     sock.setblocking(False)
     run(sock)
+
+
+class Sink(asyncio.DatagramProtocol):
+    """Counts what comes, and keeps the last of it."""
+
+    received = 0
+    last = b""
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.received += 1
+        self.last = data
+
+
+class SinkControl(Control):
+    """Tells how much a sink has received, too."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def usage(self) -> dict[str, float]:
+        return {**super().usage(), "received": self._sink.received, "last": sum(self._sink.last)}
+
+
+def serve_sink(factory: LoopFactory, announce: Announce) -> None:
+    sink = Sink()
+
+    async def start(sock: socket.socket) -> asyncio.BaseTransport:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(lambda: sink, sock=sock)
+        return transport
+
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    serve(factory, announce, sock, start, lambda: SinkControl(sink))

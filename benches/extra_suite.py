@@ -120,6 +120,15 @@ SERVERS = (
         client="extra_load:churn",
         operation="connection",
     ),
+    Workload(
+        name="udp.flood",
+        summary="64-byte datagrams from a sender that never waits",
+        client="extra_load:flood",
+        operation="datagram",
+        server="extra_servers:serve_sink",
+        client_on_loop=False,
+        parameters={"size": 64},
+    ),
     _idle("memory.protocol", "extra_servers:serve_idle_protocol", "Protocol"),
     _idle("memory.streams", "extra_servers:serve_idle_streams", "streams"),
 )  # fmt: skip

@@ -43,11 +43,16 @@ class Usage:
 
     def ask(self) -> tuple[float, float]:
         """Return CPU time in seconds and resident memory in bytes."""
+        answer = self.ask_all()
+        return answer["cpu"], answer["resident"]
+
+    def ask_all(self) -> dict[str, float]:
+        """Return everything that the server tells of itself, by name."""
         self._socket.sendall(b"?")
         answer = json.loads(self._lines.readline() or b"null")
         if answer is None:
             raise WorkloadError("the server closed its control connection")
-        return float(answer["cpu"]), float(answer["resident"])
+        return {name: float(value) for name, value in answer.items()}
 
     def __enter__(self) -> Self:
         """Use as a context."""

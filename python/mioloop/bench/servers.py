@@ -21,8 +21,8 @@ from mioloop.bench.machine import avoid_pacing, resident_bytes
 from mioloop.bench.model import LoopFactory
 
 Announce = Callable[[dict[str, Any]], None]
-# Starts one server on a listening socket and returns what has to be kept alive.
-Start = Callable[[socket.socket], Awaitable[asyncio.Server]]
+# Starts one server on its socket and returns what has to be kept alive, and closed at the end.
+Start = Callable[[socket.socket], Awaitable[asyncio.Server | asyncio.BaseTransport]]
 
 BACKLOG = 2048
 CHUNK = 64 * 1024
@@ -47,9 +47,12 @@ class Control(Echo):
     """Answers every message with what this process has used so far, in one line of JSON."""
 
     def data_received(self, _data: bytes) -> None:
-        """Answer with CPU time in seconds and memory in bytes."""
-        usage = {"cpu": time.process_time(), "resident": resident_bytes()}
-        self.transport.write(json.dumps(usage).encode() + b"\n")
+        """Answer."""
+        self.transport.write(json.dumps(self.usage()).encode() + b"\n")
+
+    def usage(self) -> dict[str, float]:
+        """Look up CPU time in seconds and memory in bytes."""
+        return {"cpu": time.process_time(), "resident": resident_bytes()}
 
 
 async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,14 +80,21 @@ def listen_tcp() -> socket.socket:
     return sock
 
 
-def serve(factory: LoopFactory, announce: Announce, listener: socket.socket, start: Start) -> None:
+def serve(
+    factory: LoopFactory,
+    announce: Announce,
+    listener: socket.socket,
+    start: Start,
+    make_control: Callable[[], asyncio.BaseProtocol] = Control,
+) -> None:
     """Serve on a loop until the process is ended.
 
     Args:
         factory: makes the loop under test.
         announce: is told the addresses of the server and of its control connection.
-        listener: the listening socket.
+        listener: the socket that is served.
         start: starts the server on that socket.
+        make_control: makes the protocol of a control connection.
     """
 
     async def main() -> None:
@@ -94,7 +104,7 @@ def serve(factory: LoopFactory, announce: Announce, listener: socket.socket, sta
         addresses = {"address": listener.getsockname(), "control": control.getsockname()}
         servers = (
             await start(listener),
-            await loop.create_server(Control, sock=control, backlog=BACKLOG),
+            await loop.create_server(make_control, sock=control, backlog=BACKLOG),
         )
         announce(addresses)
         try:
