@@ -21,6 +21,19 @@ async def test_writes_are_tried_at_once(loop):
         await protocol.wait_event("lost")
 
 
+async def test_a_memoryview_with_holes_is_refused(loop, mioloop_only):
+    """In asyncio it ends the transport."""
+    first, second = pipe_ends("pipe")
+    with first:
+        transport, protocol = await write_to(loop, second)
+        with pytest.raises(BufferError, match="not C-contiguous"):
+            transport.write(memoryview(b"some bytes")[::2])
+        transport.write(b"more")
+        assert os.read(first.fileno(), 10) == b"more"
+        transport.close()
+        await protocol.wait_event("lost")
+
+
 async def test_kinds_of_data(loop, model):
     first, second = pipe_ends("pipe")
     with first:

@@ -1,5 +1,6 @@
 """`loop.sock_*`: what each call does, its results and its errors."""
 
+import array
 import asyncio
 import socket
 import ssl
@@ -159,6 +160,21 @@ async def test_a_buffer_that_is_being_sent_keeps_its_size(loop, pair):
     await sending
     del sending
     data.clear()
+
+
+async def test_items_of_several_bytes(loop, pair, mioloop_only):
+    """asyncio counts items, and waits for ever or receives too little."""
+    ours, theirs = pair
+    numbers = array.array("i", range(100_000))
+    sending = asyncio.ensure_future(loop.sock_sendall(ours, numbers))
+    assert await support.read_exactly(theirs, len(numbers) * 4) == numbers.tobytes()
+    assert await sending is None
+    one, other = datagram_pair(socket.AF_INET, None)
+    with one, other:
+        one.sendto(b"1234567", other.getsockname())
+        room = array.array("i", [0, 0])
+        assert (await loop.sock_recvfrom_into(other, room))[0] == 7
+        assert room.tobytes() == b"1234567\0"
 
 
 async def test_nothing_to_send(loop, pair):

@@ -36,6 +36,16 @@ async def test_what_write_takes(loop, kind, data):
         assert await support.read_exactly(peer, len(expected) + 1) == expected + b"!"
 
 
+async def test_a_memoryview_with_holes_is_refused(loop, kind, mioloop_only):
+    """In asyncio it ends the connection."""
+    async with support.transport_and_socket(support.Recorder(), kind) as (transport, peer):
+        for write in (transport.write, lambda data: transport.writelines([data])):
+            with pytest.raises(BufferError, match="not C-contiguous"):
+                write(memoryview(b"some bytes")[::2])
+        transport.write(b"more")
+        assert await support.read_exactly(peer, 4) == b"more"
+
+
 @pytest.mark.parametrize("data", [b"", bytearray(), memoryview(b"")])
 async def test_writing_nothing(loop, kind, data):
     async with support.transport_and_socket(support.Recorder(), kind) as (transport, peer):
