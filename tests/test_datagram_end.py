@@ -1,6 +1,7 @@
 """Datagram endpoints: closing and aborting, what is sent then, and what is left."""
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -114,3 +115,26 @@ async def test_debug_messages(loop, caplog):
     texts = [support.normal(record.getMessage()) for record in caplog.records]
     for text in ("pauses reading", "resumes reading", "Datagram endpoint local_addr="):
         assert any(text in line for line in texts), texts
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+async def test_a_descriptor_that_was_closed_behind(loop, reports):
+    """Sending tells the protocol; the socket object fails to close, which is reported."""
+    async with endpoint((HOST, 0)) as one:
+        os.close(one.transport.get_extra_info("socket").fileno())
+        one.transport.sendto(b"data", (HOST, 9))
+        await one.wait(lambda: one.errors)
+        assert one.errors[0].errno == errno.EBADF
+        assert not one.transport.is_closing()
+        one.transport.close()
+        assert await one.lost is None
+        await support.turns()
+        assert reports.take_one()["exception"].errno == errno.EBADF
+        # The number is free for others.
+        async with endpoint((HOST, 0)) as other:
+            other.transport.sendto(b"data", name_of(other))
+            assert await other.wait_count(1) == [b"data"]
+    # asyncio takes its transport for one that is open still, and warns when it goes.
+    one.transport = None
+    one.errors.clear()
+    gc.collect()
