@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
+import gc
 import os
 import re
+import resource
 import socket
 import sys
 
@@ -103,6 +106,111 @@ async def test_a_socket_that_is_not_connected(loop, kind):
 async def test_a_file_that_is_no_socket(loop):
     with pytest.raises((AttributeError, TypeError, ValueError)):
         await loop.create_connection(support.Recorder, sock=sys.stdin)
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"server_hostname": "name"},
+        {"ssl_handshake_timeout": 1.0},
+        {"ssl_shutdown_timeout": 1.0},
+        {"sock": 5},
+        {"sock": False},
+        {"flags": socket.AI_NUMERICHOST, "host": "localhost"},
+        {"family": -1},
+        {"family": "2"},
+        {"proto": -1},
+        {"local_addr": ("::1", 0)},
+        {"local_addr": ("192.0.2.1", 0)},
+        {"interleave": 1},
+        {"happy_eyeballs_delay": 0.1},
+        {"happy_eyeballs_delay": 0.1, "host": "localhost"},
+        {"host": "::1%lo"},
+        {"host": "fe80::1%lo"},
+        {"host": "fe80::1%no such device"},
+        {"host": "127.1"},
+        {"host": b"0::1"},
+        {"host": bytearray(b"127.0.0.1")},
+        {"host": 127},
+        {"host": None},
+        {"port": None},
+        {"port": "1"},
+        {"port": b"1"},
+        {"port": True},
+        {"port": "-1"},
+        {"port": "tcpmux"},
+        {"port": "tcpmux", "host": "localhost"},
+        {"host": ("127.0.0.1", 1)},
+        {"host": "127.0.0.1\0"},
+        {"host": "a" * 64 + ".invalid"},
+        {"host": ".", "flags": socket.AI_NUMERICHOST},
+    ],
+    ids=repr,
+)
+def test_wrong_arguments(loop, model, keywords):
+    """Whatever they are, the error is asyncio's."""
+    keywords = {"host": HOST, "port": 1} | keywords
+    expected = model.run_until_complete(failure(model, **keywords))
+    assert expected[0] is not None
+    assert loop.run_until_complete(failure(loop, **keywords)) == expected
+
+
+@pytest.mark.parametrize("host", [HOST, "localhost"])
+def test_a_loop_that_is_closed(new_loop, model, host):
+    own = new_loop()
+    own.close()
+    model.close()
+    with pytest.raises(RuntimeError) as expected:
+        model.create_connection(support.Recorder, host, 1).send(None)
+    with pytest.raises(RuntimeError) as caught:
+        own.create_connection(support.Recorder, host, 1).send(None)
+    assert str(caught.value) == str(expected.value)
+
+
+async def test_no_descriptor_is_left(loop, listener):
+    """The error is the system's; the next attempt succeeds."""
+    with few_descriptors(), pytest.raises(OSError, match="Too many open files") as caught:
+        await loop.create_connection(support.Recorder, *listener.getsockname())
+    assert caught.value.errno == errno.EMFILE
+    async with support.connected(*listener.getsockname()):
+        pass
+
+
+@contextlib.contextmanager
+def few_descriptors():
+    """Every number for a descriptor is taken."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(support.open_descriptors()) + 1, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("host", [HOST, "localhost"])
+def test_errors_keep_nothing_alive(new_loop, refusing, host, mioloop_only):
+    """Nor does what they were caught in: the collector has nothing to do."""
+    own = new_loop()
+
+    async def attempt():
+        with contextlib.suppress(OSError):
+            await own.create_connection(support.Recorder, host, refusing[1])
+
+    own.run_until_complete(attempt())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            own.run_until_complete(attempt())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 # Given up half-way ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import functools
+import gc
 import os
 import sys
 import threading
@@ -209,7 +210,75 @@ async def test_nothing_is_kept(loop):
     assert await asyncio.to_thread(support.wait_until, lambda: not any(thing() for thing in dead))
 
 
+async def test_exceptions_keep_nothing_alive(loop):
+    """What the function had dies with its exception, without the collector."""
+
+    class Thing:
+        pass
+
+    def fail():
+        thing = Thing()
+        dead.append(weakref.ref(thing))
+        raise LookupError
+
+    dead = []
+    gc.disable()
+    try:
+        for run in (lambda: loop.run_in_executor(None, fail), lambda: asyncio.to_thread(fail)):
+            try:
+                await run()
+            except LookupError:
+                assert dead[-1]() is not None
+            assert await asyncio.to_thread(support.wait_until, lambda: dead[-1]() is None)
+    finally:
+        gc.enable()
+
+
+async def test_deep_recursion(loop):
+    """It ends in Python's own error, and the thread goes on."""
+
+    def deeper():
+        return deeper() + 1
+
+    for _ in range(3):
+        with pytest.raises(RecursionError):
+            await loop.run_in_executor(None, deeper)
+    assert await loop.run_in_executor(None, int) == 0
+
+
+async def test_the_loop_is_not_running_in_the_thread(loop):
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        await loop.run_in_executor(None, asyncio.get_running_loop)
+
+
+async def test_results_come_in_the_order_in_which_they_were_there(loop):
+    """Callbacks of a future run in the loop's thread, a turn after the result."""
+    here, seen = threading.get_ident(), []
+    future = loop.run_in_executor(None, int)
+    future.add_done_callback(lambda future: seen.append((threading.get_ident(), future.result())))
+    await future
+    await support.turns()
+    assert seen == [(here, 0)]
+
+
 # Threads ----------------------------------------------------------------------------------------
+
+
+async def test_what_threads_have_of_their_own(loop):
+    """Thread-local values live as long as their thread."""
+
+    class Thing:
+        pass
+
+    def keep():
+        own.thing = Thing()
+        return weakref.ref(own.thing)
+
+    own = threading.local()
+    dead = await loop.run_in_executor(None, keep)
+    assert dead() is not None
+    await loop.shutdown_default_executor()
+    assert dead() is None
 
 
 async def test_threads_are_pythons_own(loop):

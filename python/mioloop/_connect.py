@@ -84,7 +84,7 @@ class Connections:
             connecting = self._connect(host, port, family)
             if connecting is not None:
                 await self._wait_connected(connecting)
-            elif type(host) is str and type(port) is int and host and 0 <= port <= 65535:
+            elif type(host) is str and type(port) is int and _is_name(host) and 0 <= port <= 65535:
                 connecting = await self._connect_by_name(host, port, family)
         if connecting is None:
             return await super().create_connection(  # type: ignore[misc,no-any-return]
@@ -157,6 +157,11 @@ class Connections:
         except BaseException:
             connecting.close()
             raise
+
+
+def _is_name(host: str) -> bool:
+    """Tell whether it may be a name; for what cannot be one, asyncio's method has the error."""
+    return host != "" and "\0" not in host
 
 
 @types.coroutine

@@ -18,7 +18,7 @@ use crate::sys::socket::Address;
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyString, PyTuple, PyType};
 use std::ffi::CStr;
 use std::io;
 use std::net::IpAddr;
@@ -56,15 +56,14 @@ pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
 fn begin<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
     let [host, port, family] = arguments.positional() else { return Ok(py.None().into_bound(py)) };
-    let Some((address, text)) = address_of(host, port, family) else { return Ok(py.None().into_bound(py)) };
+    let Some(address) = address_of(host, port, family) else { return Ok(py.None().into_bound(py)) };
     slf.get().check_open()?;
     let fd = connect::open(family_of(&address)).map_err(|error| errors::os_error(py, &error))?;
     let number = fd.as_raw_fd();
-    let is_given = host.is_exact_instance_of::<PyString>();
     let connecting = Connecting {
         fd: OwnerCell::new(Some(fd)),
         address,
-        host: if is_given { Bound::clone(host).cast_into()?.unbind() } else { text.unbind() },
+        host: text_of(host)?.unbind(),
         is_connected: AtomicBool::new(false),
     };
     let connecting = Bound::new(py, connecting)?;
@@ -86,18 +85,22 @@ fn begin<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult
 }
 
 /// The address that host and port spell out, if it is of that family (0: of any).
-fn address_of<'py>(
-    host: &Bound<'py, PyAny>,
-    port: &Bound<'py, PyAny>,
-    family: &Bound<'py, PyAny>,
-) -> Option<(Address, Bound<'py, PyString>)> {
-    let (literal, text) = resolver::literal(host)?;
+fn address_of(host: &Bound<'_, PyAny>, port: &Bound<'_, PyAny>, family: &Bound<'_, PyAny>) -> Option<Address> {
+    let (literal, _) = resolver::literal(host)?;
     let (port, wanted) = (resolver::port_of(port)?, resolver::number(family)?);
     let address = match literal {
         IpAddr::V4(host) => Address::Ip4 { host: host.octets(), port },
         IpAddr::V6(host) => Address::Ip6 { host: host.octets(), port, flow: 0, scope: 0 },
     };
-    (wanted == libc::AF_UNSPEC || wanted == family_of(&address)).then_some((address, text))
+    (wanted == libc::AF_UNSPEC || wanted == family_of(&address)).then_some(address)
+}
+
+/// The host as it was given.
+fn text_of<'py>(host: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    match host.cast::<PyBytes>() {
+        Ok(bytes) => Ok(PyString::new(host.py(), &String::from_utf8_lossy(bytes.as_bytes()))),
+        Err(_) => host.cast().cloned().map_err(PyErr::from),
+    }
 }
 
 fn family_of(address: &Address) -> i32 {
