@@ -16,6 +16,7 @@ import contextlib
 import gc
 import inspect
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -82,6 +83,22 @@ def nothing_left_behind() -> Iterator[None]:
     assert not leaked, f"descriptors left open: {leaked}"
     extra = support.thread_ids() - threads
     assert not extra, f"threads left running: {extra}"
+
+
+@pytest.fixture
+def no_child_left() -> Iterator[None]:
+    """Fail a test that leaves a child process, running or not reaped; or that the last one left."""
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def own_sigchld() -> Iterator[None]:
+    """Let a test change the handler of SIGCHLD."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.fixture

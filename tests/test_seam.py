@@ -30,7 +30,8 @@ from test_layers import ROOT, SOURCES, WRITTEN, code_of
 
 PACKAGE = ROOT / "python" / "mioloop"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-SEAM = [PACKAGE / name for name in ("_loop.py", "_connect.py", "_signals.py", "_policy.py")]
+OWN = ("loop", "connect", "signals", "processes", "policy")
+SEAM = [PACKAGE / f"_{name}.py" for name in OWN]
 STUBS = sorted(PACKAGE.glob("_core*.pyi"))
 
 
@@ -60,6 +61,7 @@ def asks(place: str, *names: str, **versions: Any) -> Line:
 
 LOOP = "asyncio.SelectorEventLoop"
 STREAM = "asyncio.selector_events._SelectorSocketTransport"
+SUBPROCESS = "asyncio.base_subprocess.BaseSubprocessTransport"
 TABLE = [
     # What Rust and Python call, read or set.
     has("asyncio.base_events", "_format_handle(handle)", "logger"),
@@ -88,8 +90,13 @@ TABLE = [
     has("asyncio.streams.StreamReaderProtocol", "_stream_reader", "_stream_reader_wr"),
     has("asyncio.transports", "_FlowControlMixin"),
     has("asyncio.trsock", "TransportSocket(sock)"),
-    has("asyncio.unix_events", "_PidfdChildWatcher()", "_ThreadedChildWatcher()", since=(3, 14)),
-    has("asyncio.unix_events", "can_use_pidfd()", "_DefaultEventLoopPolicy()", since=(3, 14)),
+    has(SUBPROCESS, "_connect_pipes(waiter)", "_process_exited(returncode)"),
+    has(SUBPROCESS, "_closed", "_pending_calls", "_pipes", "_proc"),
+    has("asyncio.unix_events", "_DefaultEventLoopPolicy()", since=(3, 14)),
+    has("asyncio.unix_events", "_ThreadedChildWatcher()", since=(3, 14)),
+    has("asyncio.unix_events", "_UnixDefaultEventLoopPolicy()", before=(3, 14)),
+    has("asyncio.unix_events", "_UnixSubprocessTransport(loop, protocol, args, shell, i, o, e, 0)"),
+    has("asyncio.unix_events._UnixDefaultEventLoopPolicy()", "_watcher", before=(3, 14)),
     has("concurrent.futures.thread", "_global_shutdown_lock", "_shutdown", "_threads_queues"),
     has("ctypes.pythonapi", "_PyBytes_Resize", "_PyObject_GetMethod", "_PyType_Lookup"),
     has("linecache", "_register_code(code, source, filename)", since=(3, 14)),
@@ -113,13 +120,11 @@ TABLE = [
     asks("asyncio.base_events", "_sendfile_compatible", "_start_tls_compatible"),
     asks("asyncio.base_events", "_FlowControlMixin", "_loop", "_protocol_paused", "_callback"),
     asks("asyncio.events", "_timer_handle_cancelled", "_args", "_callback", "_cancelled", "_when"),
-    asks("asyncio.selector_events", "_ensure_fd_no_transport"),
-    asks("asyncio.selector_events", "_add_reader", "_remove_reader"),
+    asks("asyncio.selector_events", "_ensure_fd_no_transport", "_add_reader", "_remove_reader"),
     asks("asyncio.selector_events", "_add_writer", "_remove_writer", "_transports", "_selector"),
     asks("asyncio.sslproto", "_force_close"),
     asks("test.test_asyncio.test_ssl", "_ssl_protocol", "_test__append_write_backlog"),
     asks("asyncio.unix_events", "_unix_server_sockets", since=(3, 13)),
-    asks("asyncio.unix_events", "_watcher", since=(3, 14)),
     # What is ours under asyncio's name: no asyncio code comes to look, but tests and tools do.
     has(LOOP, "_add_callback", "_add_callback_signalsafe", "_handle_signal", "_signal_handlers"),
     has(STREAM, "_sock", "_sock_fd", "_make_empty_waiter", "_reset_empty_waiter"),

@@ -23,7 +23,7 @@ import ssl
 import sys
 import warnings
 import weakref
-from asyncio import constants, unix_events
+from asyncio import constants
 from asyncio.log import logger
 from collections.abc import Callable
 from contextvars import Context
@@ -31,6 +31,7 @@ from typing import Any
 
 from mioloop import _core
 from mioloop._connect import Connections
+from mioloop._processes import Processes
 from mioloop._signals import SignalHandlers
 
 _Selector: Any = asyncio.SelectorEventLoop
@@ -47,7 +48,7 @@ def _base_attributes() -> tuple[str, ...]:
     return tuple(name for name in vars(base) if not hasattr(_core.Loop, name))
 
 
-class Loop(_core.Loop, SignalHandlers, Connections, asyncio.BaseEventLoop):
+class Loop(_core.Loop, SignalHandlers, Connections, Processes, asyncio.BaseEventLoop):
     """An asyncio event loop with its engine in Rust.
 
     Has the whole interface of `asyncio.AbstractEventLoop`; behaves as `asyncio.SelectorEventLoop`,
@@ -67,7 +68,6 @@ class Loop(_core.Loop, SignalHandlers, Connections, asyncio.BaseEventLoop):
         "_signal_handlers",
         "_transports",
         "_unix_server_sockets",
-        "_watcher",
     )
 
     def __init__(self) -> None:
@@ -81,9 +81,6 @@ class Loop(_core.Loop, SignalHandlers, Connections, asyncio.BaseEventLoop):
         self._unix_server_sockets: dict[socket.socket, int] = {}
         # The reprs of borrowed transports ask it what is polled.
         self._selector: _SelectorView | None = _SelectorView(self)
-        if sys.version_info >= (3, 14):
-            # Before Python 3.14 the policy has the child watcher.
-            self._watcher = _new_child_watcher()
 
     def close(self) -> None:
         """Close the loop: what is queued is dropped, signal handlers are removed.
@@ -388,9 +385,6 @@ class Loop(_core.Loop, SignalHandlers, Connections, asyncio.BaseEventLoop):
 
     # --- borrowed from asyncio's selector loops, by name ------------------------------------
 
-    _make_subprocess_transport = _Selector._make_subprocess_transport
-    _child_watcher_callback = _Selector._child_watcher_callback
-
     create_unix_connection = _Selector.create_unix_connection
     create_unix_server = _Selector.create_unix_server
 
@@ -422,11 +416,3 @@ class _SelectorView:
             raise KeyError(fd)
         events = is_read * selectors.EVENT_READ | is_written * selectors.EVENT_WRITE
         return selectors.SelectorKey(fd, fd, events, None)
-
-
-def _new_child_watcher() -> Any:
-    """The watcher that asyncio's own loop would make."""
-    events: Any = unix_events
-    if events.can_use_pidfd():
-        return events._PidfdChildWatcher()
-    return events._ThreadedChildWatcher()
