@@ -404,6 +404,20 @@ def test_full_size_benchmark_measures(tmp_path):
             assert workload["ratio"]["mioloop"]["median"] > 0
 
 
+def test_a_flood_is_measured_or_was_none(tmp_path):
+    """Where another process takes the sender's processor, the loop is not kept busy."""
+    if not BENCHES.is_dir():
+        pytest.skip("the full-size benchmark lies in the repository only")
+    file = tmp_path / "out.json"
+    run = [sys.executable, str(BENCHES / "run.py"), "--no-floor"]
+    bench(*SHORT, "--loops", "asyncio", "--only", "udp.flood", "--json", file, command=run)
+    workload = json.loads(file.read_text())["workloads"]["udp.flood"]
+    for failure in workload["failures"].values():
+        assert failure.startswith("the sender is too slow")
+    for name in {"asyncio", "mioloop"} - workload["failures"].keys():
+        assert workload["ratio"][name]["median"] > 0
+
+
 def test_ratios_pair_the_samples_of_a_round():
     from mioloop.bench.model import Contender, Sample, Workload
     from mioloop.bench.results import Results, Spread
