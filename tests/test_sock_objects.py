@@ -156,6 +156,8 @@ async def test_a_call_is_collected(loop, pair):
     del data
     with pytest.warns(RuntimeWarning, match="never awaited"):
         gc.collect()
+    # The record of the warning held the call, which from Python 3.15 on is still seen then.
+    gc.collect()
     assert seen() is None
 
 
