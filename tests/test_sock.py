@@ -81,6 +81,19 @@ async def test_large_reads(loop, kind, size):
     assert received == data
 
 
+@pytest.mark.parametrize("size", [-1, 2**62, 2**63, 2**70, None, "1", 1.0])
+async def test_sizes_that_cannot_be(loop, pair, size):
+    """They fail as in the socket itself."""
+    ours, theirs = pair
+    theirs.send(b"data")
+    with pytest.raises((ValueError, OverflowError, MemoryError, TypeError)) as expected:
+        ours.recv(size)
+    with pytest.raises(expected.type) as caught:
+        await loop.sock_recv(ours, size)
+    assert str(caught.value) == str(expected.value)
+    assert await loop.sock_recv(ours, 10) == b"data"
+
+
 async def test_receiving_into_buffers(loop, pair):
     ours, theirs = pair
     buffer = bytearray(b"........")

@@ -208,7 +208,8 @@ fn is_plain(slf: &Bound<'_, Loop>, sock: &Borrowed<'_, '_, PyAny>) -> PyResult<b
 /// A length that is an int and not negative.
 #[inline]
 fn size_of(object: &Borrowed<'_, '_, PyAny>) -> Option<usize> {
-    object.is_exact_instance_of::<PyInt>().then(|| object.extract().ok()).flatten()
+    let size = object.is_exact_instance_of::<PyInt>().then(|| object.extract::<isize>().ok()).flatten()?;
+    usize::try_from(size).ok()
 }
 
 /// The families whose addresses are made here.
