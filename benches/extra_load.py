@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mioloop.bench.calls import expect
@@ -42,6 +42,13 @@ def churn(_factory: LoopFactory, parameters: Mapping[str, Any]) -> dict[str, flo
         finally:
             connections.close()
 
+    return measure_connections(sweep, parameters)
+
+
+def measure_connections(
+    sweep: Callable[[], object], parameters: Mapping[str, Any]
+) -> dict[str, float]:
+    """Measure a step that makes and closes all the connections."""
     with Usage(parameters["control"], parameters["timeout"]) as usage:
         run_for(sweep, parameters["seconds"] * WARM_UP_SHARE, 1)
         before, _ = usage.ask()

@@ -61,6 +61,20 @@ def _writes(name: str, server: str, what: str) -> Iterator[Workload]:
         )
 
 
+def _hand_shakes() -> Iterator[Workload]:
+    for kind in ("full", "resumed"):
+        yield echo(
+            f"tls.hand_shake.{kind}",
+            "extra_tls:serve_tls",
+            f"TLS connect ({kind} hand-shake), one message, close",
+            size=64,
+            connections=FEW_AT_ONCE,
+            client=f"extra_tls:{kind}",
+            operation="connection",
+            program_arguments=None,
+        )
+
+
 def _idle(name: str, server: str, what: str) -> Workload:
     workload = echo(
         name,
@@ -129,6 +143,7 @@ SERVERS = (
         client_on_loop=False,
         parameters={"size": 64},
     ),
+    *_hand_shakes(),
     _idle("memory.protocol", "extra_servers:serve_idle_protocol", "Protocol"),
     _idle("memory.streams", "extra_servers:serve_idle_streams", "streams"),
 )  # fmt: skip
