@@ -22,6 +22,8 @@ pub(crate) struct Records {
     missing: usize,
     /// Bytes since the end of the last whole record.
     tail: usize,
+    /// How many whole records the engine may not have taken; never too low.
+    untaken: usize,
     is_odd: bool,
 }
 
@@ -59,6 +61,7 @@ impl Records {
             }
             if self.missing == 0 {
                 self.tail = 0;
+                self.untaken += 1;
             }
         }
     }
@@ -68,6 +71,20 @@ impl Records {
     /// The engine takes the start of a record before the rest is there; so what it left is at most the unfinished tail.
     pub(crate) const fn may_have(&self, unread: usize) -> bool {
         self.is_odd || unread > self.tail
+    }
+
+    /// The engine gave data of a record that it had not begun. Answers how many bytes it has not taken, never too few,
+    /// where that is known: when this was the last whole record.
+    pub(crate) const fn note_taken(&mut self) -> Option<usize> {
+        self.untaken = self.untaken.saturating_sub(1);
+        if self.untaken == 0 && !self.is_odd { Some(self.tail) } else { None }
+    }
+
+    /// So many bytes are left, says the engine's buffer.
+    pub(crate) const fn note_unread(&mut self, unread: usize) {
+        if unread <= self.tail {
+            self.untaken = 0;
+        }
     }
 }
 
@@ -89,6 +106,7 @@ mod tests {
             bodies in prop::collection::vec(0_usize..60, 1..20),
             cuts in prop::collection::vec(1_usize..40, 1..20),
             eagerness in 0_usize..70,
+            silent in 0_usize..4,
         ) {
             let ends: Vec<usize> =
                 bodies.iter().scan(0, |end, body| { *end += 5 + body; Some(*end) }).collect();
@@ -104,8 +122,22 @@ mod tests {
                 fed = next;
                 let whole = ends.iter().copied().filter(|end| *end <= fed).max().unwrap_or(0);
                 prop_assert_eq!(records.may_have(fed - taken), whole > taken);
-                // The engine takes all whole records, and some of the next one.
+                // The engine takes the whole records one by one, some without giving data, and some of the next one.
+                let untaken: Vec<_> = ends.iter().copied().filter(|end| *end <= whole && *end > taken).collect();
+                for (place, end) in untaken.into_iter().enumerate() {
+                    taken = end;
+                    if place % 3 == silent {
+                        continue;
+                    }
+                    if let Some(unread) = records.note_taken() {
+                        prop_assert_eq!((unread, end), (fed - taken, whole));
+                    } else {
+                        prop_assert!(end < whole || silent < 3);
+                        records.note_unread(fed - taken);
+                    }
+                }
                 taken = (whole + eagerness).clamp(taken, fed);
+                records.note_unread(fed - taken);
                 prop_assert!(!records.may_have(fed - taken));
             }
         }

@@ -69,7 +69,7 @@ impl Tls {
                 Self::encrypt(slf, Leave::WithTheTurn)?;
             } else if !is_deferred {
                 // What the engine itself has to say: new keys, tickets.
-                Self::send_outgoing(slf, Leave::WithTheTurn)?;
+                Self::send_answers(slf)?;
             }
         }
         Self::control_reading(slf)

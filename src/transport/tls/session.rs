@@ -152,7 +152,10 @@ impl Session {
     pub(super) fn unread(&self, py: Python<'_>) -> PyResult<usize> {
         let Some(incoming) = self.part(py, |parts| &parts.incoming) else { return Ok(0) };
         let unread = incoming.getattr(intern!(py, "pending"))?.extract()?;
-        self.input.with(py, |input| input.unread = unread);
+        self.input.with(py, |input| {
+            input.unread = unread;
+            input.records.note_unread(unread);
+        });
         Ok(unread)
     }
 
@@ -289,12 +292,16 @@ impl Session {
         Ok(answer)
     }
 
-    /// Notes that `count` bytes of plaintext came of `wanted`.
+    /// Notes that `count` bytes of plaintext came of `wanted`, and what is left.
     fn note_read(&self, py: Python<'_>, count: usize, wanted: usize) -> PyResult<()> {
-        let is_record_open =
+        let has_more =
             count == wanted && self.engine(py)?.call_method0(intern!(py, "pending"))?.extract::<usize>()? > 0;
-        self.input.with(py, |input| input.is_record_open = is_record_open);
-        self.unread(py).map(drop)
+        let is_known = self.input.with(py, |input| {
+            let was_open = std::mem::replace(&mut input.is_record_open, has_more);
+            let unread = if was_open || count == 0 { None } else { input.records.note_taken() };
+            unread.map(|unread| input.unread = unread).is_some()
+        });
+        if is_known { Ok(()) } else { self.unread(py).map(drop) }
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -112,15 +112,21 @@ impl State {
         is_quiet && self.backlog_size <= DEFERRED
     }
 
-    /// Takes what the next record is made of: several pieces if they are small.
-    fn take_pieces(&mut self, py: Python<'_>) -> Vec<Py<PyBytes>> {
-        let mut size = 0;
+    /// How many bytes wait unencrypted, but for the end of the turn.
+    fn waiting(&self) -> usize {
+        if self.is_deferred { 0 } else { self.backlog_size }
+    }
+
+    /// Takes what the next record is made of: the first piece, and those that fit into the record with it.
+    fn take_pieces(&mut self, py: Python<'_>) -> Option<(Py<PyBytes>, Vec<Py<PyBytes>>)> {
+        let first = self.backlog.pop_front()?;
+        let mut size = first.bind(py).as_bytes().len();
         let fits = |piece: &&Py<PyBytes>| {
             size += piece.bind(py).as_bytes().len();
             size <= RECORD
         };
         let count = self.backlog.iter().take_while(fits).count();
-        self.backlog.drain(..count.max(1).min(self.backlog.len())).collect()
+        Some((first, self.backlog.drain(..count).collect()))
     }
 }
 
@@ -190,14 +196,14 @@ impl Tls {
     pub(super) fn encrypt(slf: &Bound<'_, Self>, leave: Leave) -> PyResult<()> {
         let py = slf.py();
         loop {
-            let pieces = slf.get().state.with(py, |state| state.take_pieces(py));
-            let data = match pieces.as_slice() {
-                [] => break,
-                [one] => one.bind(py).clone(),
-                several => {
-                    let several: Vec<_> = several.iter().map(|piece| piece.bind(py).clone()).collect();
-                    buffer::concatenate(py, &several)?
-                }
+            let Some((first, more)) = slf.get().state.with(py, |state| state.take_pieces(py)) else { break };
+            let first = first.into_bound(py);
+            let data = if more.is_empty() {
+                first
+            } else {
+                let pieces: Vec<_> =
+                    std::iter::once(first).chain(more.into_iter().map(|piece| piece.into_bound(py))).collect();
+                buffer::concatenate(py, &pieces)?
             };
             let size = data.as_bytes().len();
             let answer = slf.get().session.write(&data);
@@ -224,39 +230,54 @@ impl Tls {
     /// `SSLProtocol._process_outgoing`
     pub(super) fn send_outgoing(slf: &Bound<'_, Self>, leave: Leave) -> PyResult<()> {
         let py = slf.py();
-        if !slf.get().state.with(py, |state| state.is_lower_full) {
-            let data = slf.get().session.take_outgoing(py)?;
-            if !data.as_bytes().is_empty() {
-                Self::write_below(slf, data, leave)?;
-            }
+        if slf.get().state.with(py, |state| state.is_lower_full) {
+            return Self::control_writing(slf);
+        }
+        let data = slf.get().session.take_outgoing(py)?;
+        if data.as_bytes().is_empty() || Self::write_below(slf, data, leave)? {
+            return Self::control_writing_of(slf, 0);
         }
         Self::control_writing(slf)
     }
 
-    fn write_below(slf: &Bound<'_, Self>, data: Bound<'_, PyBytes>, leave: Leave) -> PyResult<()> {
+    /// As [`Self::send_outgoing`] after a read, when there is mostly nothing to send.
+    pub(super) fn send_answers(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match slf.get().session.unsent(slf.py())? {
+            0 => Self::control_writing_of(slf, 0),
+            _ => Self::send_outgoing(slf, Leave::WithTheTurn),
+        }
+    }
+
+    /// Answers whether nothing else can have been encrypted meanwhile.
+    fn write_below(slf: &Bound<'_, Self>, data: Bound<'_, PyBytes>, leave: Leave) -> PyResult<bool> {
         let py = slf.py();
-        let Some(lower) = slf.get().lower(py) else { return Ok(()) };
+        let Some(lower) = slf.get().lower(py) else { return Ok(true) };
         if let Ok(stream) = lower.cast_exact::<Stream>() {
-            return Stream::write_bytes(stream, data, leave == Leave::Now);
+            return Stream::write_bytes(stream, data, leave == Leave::Now).map(|()| true);
         }
         if let (Ok(tls), Leave::Now) = (lower.cast_exact::<Self>(), leave) {
             Self::write_plaintext(tls, std::iter::once(data))?;
-            return Self::flush(tls);
+            return Self::flush(tls).map(|()| false);
         }
-        call_method1(&lower, intern!(py, "write"), data.as_any()).map(drop)
+        call_method1(&lower, intern!(py, "write"), data.as_any()).map(|_| false)
     }
 
     /// How many bytes wait here, encrypted or not.
     pub(super) fn unsent(&self, py: Python<'_>) -> PyResult<usize> {
-        let plain = self.state.with(py, |state| if state.is_deferred { 0 } else { state.backlog_size });
+        let plain = self.state.with(py, |state| state.waiting());
         Ok(plain + self.session.unsent(py)?)
     }
 
-    /// `SSLProtocol._control_app_writing`
     pub(super) fn control_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let encrypted = slf.get().session.unsent(slf.py())?;
+        Self::control_writing_of(slf, encrypted)
+    }
+
+    /// `SSLProtocol._control_app_writing`, when so many encrypted bytes wait.
+    fn control_writing_of(slf: &Bound<'_, Self>, encrypted: usize) -> PyResult<()> {
         let py = slf.py();
-        let size = slf.get().unsent(py)?;
         let (pauses, resumes) = slf.get().state.with(py, |state| {
+            let size = state.waiting() + encrypted;
             let pauses = state.write_flow.should_pause_at(size);
             (pauses, !pauses && state.write_flow.should_resume(size))
         });
