@@ -22,8 +22,9 @@ import support
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Other projects' deprecations are theirs to mend."""
+    """Other projects' deprecations are theirs to mend; some servers take their time to start."""
     for item in items:
+        item.add_marker(pytest.mark.timeout(150))
         for kind in ("DeprecationWarning", "PendingDeprecationWarning"):
             item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
 
@@ -39,6 +40,8 @@ def nothing_left_behind() -> Iterator[None]:
     support.wait_until(lambda: not _threads_of_loops())
     if support.open_descriptors().keys() - before.keys():
         gc.collect()
+        # Some libraries close in threads of theirs.
+        support.wait_until(lambda: not support.open_descriptors().keys() - before.keys())
     left = {fd: what for fd, what in support.open_descriptors().items() if fd not in before}
     assert not left, f"descriptors left open: {left}"
     assert not _threads_of_loops()

@@ -30,8 +30,9 @@ import pytest
 HOST = "127.0.0.1"
 APPS = Path(__file__).parent / "apps"
 ALL_IS_INSTALLED = os.environ.get("MIOLOOP_ECOSYSTEM") == "all"
-STARTS_WITHIN = 40.0
+STARTS_WITHIN = 90.0
 ENDS_WITHIN = 20.0
+KILLED_AFTER = 3.0
 
 
 def missing(what: str) -> NoReturn:
@@ -87,8 +88,11 @@ def is_listening(port: int) -> bool:
 class Program:
     """A process and all that it starts."""
 
-    def __init__(self, arguments: list[str], output: Path, **settings: Any) -> None:
+    def __init__(
+        self, arguments: list[str], output: Path, last: int = signal.SIGTERM, **settings: Any
+    ) -> None:
         self.arguments = arguments
+        self.last = last
         self.output = output
         with output.open("wb") as file:
             self.process = subprocess.Popen(
@@ -130,9 +134,9 @@ class Program:
     def kill(self) -> None:
         """End it, and whatever it started that is still there."""
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(self.last)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(ENDS_WITHIN)
+                self.process.wait(KILLED_AFTER)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

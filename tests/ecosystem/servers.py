@@ -12,6 +12,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -83,7 +84,7 @@ def postgres(output: Path, certificate: Any) -> Iterator[Server]:
         words = [os.path.join(os.path.dirname(initdb), "postgres"), "-D", str(data)]
         for name, value in options.items():
             words += ["-c", f"{name}={value}"]
-        with running(words, output, **settings) as program:
+        with running(words, output, last=signal.SIGINT, **settings) as program:
             program.wait_port(port)
             program.wait_for(lambda: "ready to accept" in program.printed, "ready")
             _prepare(
@@ -113,7 +114,7 @@ def mariadb(output: Path) -> Iterator[Server]:
         words = [command("mariadbd"), "--no-defaults", f"--datadir={data}", f"--port={port}"]
         words += [f"--socket={place}", f"--bind-address={HOST}", "--skip-name-resolve"]
         words += [f"--pid-file={folder / 'pid'}", "--innodb-flush-log-at-trx-commit=0"]
-        with running(words, output, **settings) as program:
+        with running(words, output, last=signal.SIGKILL, **settings) as program:
             program.wait_port(port)
             yield Server(port, socket=place)
 

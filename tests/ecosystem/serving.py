@@ -11,8 +11,11 @@ BODY = support.payload(300_000)
 
 
 @contextlib.asynccontextmanager
-async def aiohttp_server(tls=None):
-    """An aiohttp application that serves on a free port; gives its address."""
+async def aiohttp_server(tls=None, reached=None):
+    """An aiohttp application that serves on a free port; gives its address.
+
+    A request for `/never` is not answered; it releases the semaphore `reached`.
+    """
     web = library("aiohttp.web")
 
     async def hello(request):
@@ -29,6 +32,10 @@ async def aiohttp_server(tls=None):
         await response.write_eof()
         return response
 
+    async def never(request):
+        reached.release()
+        await asyncio.Event().wait()
+
     async def chat(request):
         connection = web.WebSocketResponse()
         await connection.prepare(request)
@@ -42,10 +49,11 @@ async def aiohttp_server(tls=None):
             web.get("/hello/{name}", hello),
             web.post("/echo", echo),
             web.get("/download", download),
+            web.get("/never", never),
             web.get("/chat", chat),
         ]
     )
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, handler_cancellation=True)
     await runner.setup()
     sock = socket.create_server((HOST, 0))
     await web.SockSite(runner, sock, ssl_context=tls).start()
