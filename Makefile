@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bench test install rust-checks python-checks pytest clean has-python has-cargo has-lints
+.PHONY: help bench test install rust-checks embedding python-checks pytest clean has-python has-cargo has-lints
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := -m pip install --quiet
@@ -26,6 +26,13 @@ MATURIN := maturin>=1.9.4,<2
 # cargo's own steps build without libpython, which many Pythons do not have as a library. It also
 # proves that what cargo tests needs no interpreter: a test that reaches one does not link.
 RUST_ENV = PYO3_BUILD_EXTENSION_MODULE=1 PYO3_PYTHON="$(abspath $(VENV))/bin/python"
+
+# The tests of the Rust API have a Python inside: these steps link libpython, in a folder of their own,
+# since other settings of PyO3 mean another build of it.
+EMBED_ENV = CARGO_TARGET_DIR="$(abspath $(or $(CARGO_TARGET_DIR),target))/embedding" \
+	PYO3_PYTHON="$(abspath $(VENV))/bin/python" \
+	LD_LIBRARY_PATH="$$($(VENV)/bin/python tests/embedding/libpython.py)"
+EMBED_FLAGS := --features async-runtimes
 
 heading = @printf '\n==> %s\n' "$(1)"
 
@@ -62,7 +69,7 @@ bench: has-python has-cargo
 	@printf '\n==> python -m mioloop bench %s\n' '$(ARGS)'
 	.venv/bin/python -m mioloop bench $(ARGS)
 
-test: install rust-checks python-checks pytest
+test: install rust-checks embedding python-checks pytest
 
 install: has-python has-cargo
 	$(call heading,the environment: $(VENV))
@@ -81,9 +88,16 @@ rust-checks: install has-lints
 	$(call heading,cargo fmt)
 	$(CARGO) fmt --check
 	$(call heading,cargo clippy)
-	$(RUST_ENV) $(CARGO) clippy --all-targets -- --deny warnings
+	$(RUST_ENV) $(CARGO) clippy --all-targets --all-features -- --deny warnings
 	$(call heading,cargo test)
 	$(RUST_ENV) $(CARGO) test
+
+embedding: install rust-checks
+	$(call heading,the Rust API)
+	$(VENV)/bin/python tests/embedding/libpython.py || { echo "make: skipped"; exit 0; }; \
+	$(EMBED_ENV) $(CARGO) build $(EMBED_FLAGS) --examples; \
+	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --test embedding; \
+	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --doc
 
 python-checks: install rust-checks
 	$(call heading,ruff)

@@ -12,20 +12,34 @@
 //! | 4 | `transport` | streams, datagrams, pipes and listeners |
 //! | 4 | `executor`, `resolver` | calls in other threads; addresses in figures |
 //! | 4 | `sock` | `sock_*` and sendfile |
+//! | 5 | `embed` | Rust futures on the loop, and Python inside a Rust program: the API of the crate |
+//! | 5 | `runtime` | the same by the traits of `pyo3-async-runtimes` |
 //!
 //! The Python class `mioloop.Loop` derives from `event_loop::Loop` and `asyncio.BaseEventLoop`, in this order.
 
+#![deny(missing_docs)]
+
+#[cfg(feature = "embed")]
+pub mod embed;
 mod errors;
 mod event_loop;
 mod executor;
 mod py;
 mod reactor;
 mod resolver;
+#[cfg(feature = "async-runtimes")]
+pub mod runtime;
 mod sock;
 mod sys;
 mod transport;
 
 use pyo3::prelude::*;
+
+/// A new module `mioloop._core`.
+#[cfg(feature = "embed")]
+fn core_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    Ok(pyo3::wrap_pymodule!(_core)(py).into_bound(py).cast_into()?)
+}
 
 /// The engine of mioloop.
 #[pymodule(gil_used = true)]

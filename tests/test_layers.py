@@ -35,6 +35,8 @@ UPWARD = {
     # one match over what can be registered, and the only place where a lower layer knows a higher.
     ("src/event_loop/source.rs", "transport"),
     ("src/event_loop/source.rs", "executor"),
+    # A Rust program has the whole extension module inside: the importer makes it.
+    ("src/embed/package.rs", "lib"),
 }
 
 UNSAFE_FOLDERS = ("sys", "py")

@@ -56,6 +56,9 @@ pub(crate) struct Loop {
     turns: OwnerCell<Option<Box<Turns>>>,
     /// Borrowed transports, by descriptor.
     other_transports: OnceCell<Py<PyDict>>,
+    /// What lives as long as the loop is open.
+    #[cfg(feature = "embed")]
+    attached: OwnerCell<Vec<Py<PyAny>>>,
     is_debug: AtomicBool,
     is_closed: AtomicBool,
     is_stopping: AtomicBool,
@@ -129,6 +132,12 @@ impl Loop {
         shared.inbox.unpark_attached().then_some(shared)
     }
 
+    /// Keeps an object until the loop is closed.
+    #[cfg(feature = "embed")]
+    pub(crate) fn keep_attached(&self, py: Python<'_>, object: Py<PyAny>) {
+        self.attached.with(py, |attached| attached.push(object));
+    }
+
     /// Whether the caller is on the thread that runs the loop, or the loop does not run.
     #[inline]
     fn is_owner(&self) -> bool {
@@ -185,6 +194,8 @@ impl Loop {
             task_keywords: OwnerCell::new(None),
             turns: OwnerCell::new(None),
             other_transports: OnceCell::new(),
+            #[cfg(feature = "embed")]
+            attached: OwnerCell::new(Vec::new()),
             is_debug: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
@@ -305,6 +316,8 @@ impl Loop {
         // Everything dies here, outside the cells.
         drop(self.owned.with(py, std::mem::take));
         drop(self.shared.with(py, Option::take));
+        #[cfg(feature = "embed")]
+        drop(self.attached.with(py, std::mem::take));
     }
 
     #[getter(_debug)]
@@ -360,12 +373,18 @@ impl Loop {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.owned.try_with(|owned| owned.traverse(&visit)).unwrap_or(Ok(()))?;
+        #[cfg(feature = "embed")]
+        self.attached
+            .try_with(|attached| attached.iter().try_for_each(|object| visit.call(object)))
+            .unwrap_or(Ok(()))?;
         self.task_factory.try_with(|factory| visit.call(&*factory)).unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
         drop(self.owned.try_with(std::mem::take));
         drop(self.task_factory.try_with(Option::take));
+        #[cfg(feature = "embed")]
+        drop(self.attached.try_with(std::mem::take));
     }
 }
 

@@ -285,7 +285,7 @@ fn check_debug(
 impl Loop {
     /// A handle of ours: one from the pool, if there is one.
     #[inline]
-    pub(super) fn native_handle<'py>(
+    pub(crate) fn native_handle<'py>(
         py: Python<'py>,
         core: &Self,
         callback: &Borrowed<'_, 'py, PyAny>,

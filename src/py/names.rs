@@ -46,6 +46,8 @@ pub(crate) static BASE_RUN_IN_EXECUTOR: Name = Name::new("asyncio.base_events", 
 pub(crate) static BUFFERED_PROTOCOL: Name = Name::new("asyncio", "BufferedProtocol");
 pub(crate) static CANCELLED_ERROR: Name = Name::new("asyncio", "CancelledError");
 pub(crate) static CERTIFICATE_ERROR: Name = Name::new("ssl", "CertificateError");
+#[cfg(feature = "embed")]
+pub(crate) static CONTEXT: Name = Name::new("contextvars", "Context");
 pub(crate) static CREATE_TLS_CONTEXT: Name = Name::new("asyncio.sslproto", "_create_transport_context");
 pub(crate) static FUTURE: Name = Name::new("asyncio.futures", "Future");
 // Before Python 3.13 asyncio's own datagram transports are no instances of its class for them.

@@ -1,0 +1,436 @@
+//! Rust futures as Python awaits them.
+//!
+//! [`RustFuture`] owns a future. It is polled inside the step of the Python task that awaits it: in the task's thread and
+//! context, and at once. While the future is not ready the task waits for an asyncio future, which the waker has resolved
+//! by the loop; a future that has woken itself meanwhile only gives up its turn. Cancelling the task drops the future.
+//!
+//! ```text
+//!  new ──step──► running ──ready, panic──► done
+//!                 ▲   │                     ▲
+//!             step│   │pending              │throw, close, collected: the future is dropped
+//!                 │   ▼                     │
+//!                waiting ───────────────────┘
+//! ```
+
+use super::home::{BUDGET, Home, Kept};
+use super::scope::Scope;
+use super::{attached, local, lock, panicked};
+use crate::py::cell::OwnerCell;
+use crate::py::coroutine::{Awaitable, Step, define_slots};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+use pyo3::{IntoPyObject, IntoPyObjectExt};
+use slotmap::DefaultKey;
+use std::any::TypeId;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+type Boxed = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
+
+/// A Rust future for Python to await, once.
+#[pyclass(frozen, weakref, module = "mioloop")]
+struct RustFuture {
+    state: OwnerCell<State>,
+}
+
+enum State {
+    New(Boxed),
+    Running,
+    Waiting(Boxed, Arc<Alarm>),
+    Done,
+}
+
+/// What wakes the task that awaits the future.
+struct Alarm {
+    home: Arc<Home>,
+    is_rung: AtomicBool,
+    /// The asyncio future that the task waits for, in its home. Set and looked at after a look at `is_rung`, which is set
+    /// before this is looked at: one of the two sides sees the other.
+    waiting: Mutex<Option<DefaultKey>>,
+}
+
+impl Alarm {
+    fn new(home: &Arc<Home>) -> Arc<Self> {
+        Arc::new(Self { home: Arc::clone(home), is_rung: AtomicBool::new(false), waiting: Mutex::default() })
+    }
+
+    /// The task does not wait any more, to its end or not.
+    fn forget(&self) {
+        let waiting = lock(&self.waiting).take();
+        if let Some(key) = waiting {
+            drop(self.home.take(key));
+        }
+    }
+
+    /// Has a future resolved when the alarm rings; false: it has rung already.
+    fn wait(&self, future: &Bound<'_, PyAny>) -> bool {
+        let key = self.home.wait(Kept { object: future.clone().unbind(), crossing: None });
+        let is_rung = {
+            let mut waiting = lock(&self.waiting);
+            let is_rung = self.is_rung();
+            if !is_rung {
+                *waiting = Some(key);
+            }
+            is_rung
+        };
+        if is_rung {
+            drop(self.home.take(key));
+        }
+        !is_rung
+    }
+
+    fn is_rung(&self) -> bool {
+        self.is_rung.load(Ordering::Acquire)
+    }
+
+    fn ring(&self) {
+        if self.is_rung.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let waiting = lock(&self.waiting).take();
+        if let Some(key) = waiting {
+            self.home.resolve(key);
+        }
+    }
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
+    }
+}
+
+/// What is dropped when an await ends early.
+struct Abandoned {
+    future: Boxed,
+    alarm: Option<Arc<Alarm>>,
+}
+
+impl Abandoned {
+    /// A panic of the future's destructor becomes an exception.
+    fn end(self, py: Python<'_>) -> PyResult<()> {
+        if let Some(alarm) = self.alarm {
+            alarm.forget();
+        }
+        let future = self.future;
+        // In the loop's thread, what the future has asked of the loop is taken back at once.
+        let running = Home::running(py).ok();
+        let scope = running.as_ref().map(|(home, event_loop)| Scope::enter(home, event_loop.clone_ref(py)));
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
+        let told = match (scope, running) {
+            (Some(scope), Some((home, event_loop))) => scope.leave(py, &home, &event_loop),
+            _ => Ok(()),
+        };
+        dropped.map_err(|payload| panicked(payload.as_ref())).and(told)
+    }
+}
+
+impl RustFuture {
+    fn take(&self, py: Python<'_>) -> PyResult<Abandoned> {
+        let state = self.state.with(py, |state| std::mem::replace(state, State::Running));
+        match state {
+            State::New(future) => Ok(Abandoned { future, alarm: None }),
+            State::Waiting(future, alarm) => Ok(Abandoned { future, alarm: Some(alarm) }),
+            State::Running => Err(PyValueError::new_err("coroutine already executing")),
+            State::Done => {
+                self.put(py, State::Done);
+                Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"))
+            }
+        }
+    }
+
+    fn put(&self, py: Python<'_>, new: State) {
+        // What is replaced is `Running`, which holds nothing.
+        drop(self.state.with(py, |state| std::mem::replace(state, new)));
+    }
+
+    /// Polls the future.
+    fn go_on<'py>(&self, py: Python<'py>) -> PyResult<Step<'py>> {
+        let Abandoned { mut future, alarm } = self.take(py)?;
+        let (home, event_loop) = Home::running(py).inspect_err(|_| self.put(py, State::Done))?;
+        let alarm = match alarm {
+            Some(alarm) if Arc::ptr_eq(&alarm.home, &home) => alarm,
+            _ => Alarm::new(&home),
+        };
+        alarm.forget();
+        let waker = Waker::from(Arc::clone(&alarm));
+        let scope = Scope::enter(&home, event_loop.clone_ref(py));
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut future, &alarm, &waker, &scope)));
+        let told = scope.leave(py, &home, &event_loop);
+        let outcome = match polled {
+            Ok(Poll::Pending) => {
+                let waiting = if alarm.is_rung() { Ok(None) } else { wait(&alarm, event_loop.bind(py)) };
+                match told.and(waiting) {
+                    Ok(waiting) => {
+                        self.put(py, State::Waiting(future, alarm));
+                        return Ok(Step::Wait(waiting.unwrap_or_else(|| py.None().into_bound(py))));
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Ok(Poll::Ready(Ok(value))) if value.is_none(py) => Ok(Step::Done(None)),
+            Ok(Poll::Ready(Ok(value))) => Ok(Step::Done(Some(value.into_bound(py)))),
+            Ok(Poll::Ready(Err(error))) => Err(error),
+            Err(payload) => Err(panicked(payload.as_ref())),
+        };
+        self.put(py, State::Done);
+        let ended = Abandoned { future, alarm: Some(alarm) }.end(py);
+        outcome.and_then(|step| ended.map(|()| step))
+    }
+
+    /// Drops the future.
+    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+        let abandoned = self.take(py)?;
+        self.put(py, State::Done);
+        abandoned.end(py)
+    }
+}
+
+/// Polls the future, and again if it has woken itself meanwhile; not for ever, and not if it wants to give up its turn.
+fn poll(future: &mut Boxed, alarm: &Alarm, waker: &Waker, scope: &Scope) -> Poll<PyResult<Py<PyAny>>> {
+    let mut count = 0;
+    loop {
+        alarm.is_rung.store(false, Ordering::Release);
+        let polled = future.as_mut().poll(&mut Context::from_waker(waker));
+        count += 1;
+        if polled.is_ready() || !alarm.is_rung() || count == BUDGET || scope.has_yielded() {
+            return polled;
+        }
+    }
+}
+
+/// An asyncio future for the task to wait for; None: the alarm has rung meanwhile.
+fn wait<'py>(alarm: &Alarm, event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = event_loop.py();
+    let future = event_loop.call_method0(intern!(py, "create_future"))?;
+    // What awaiting the future itself would do: a task waits for it.
+    future.setattr(intern!(py, "_asyncio_future_blocking"), true)?;
+    Ok(alarm.wait(&future).then_some(future))
+}
+
+impl Awaitable for RustFuture {
+    fn begin(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().state.with(slf.py(), |state| match state {
+            State::New(_) => Ok(()),
+            State::Running | State::Waiting(..) => Err(PyRuntimeError::new_err("coroutine is being awaited already")),
+            State::Done => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+        })
+    }
+
+    #[inline]
+    fn step<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>> {
+        // Attached once more, so that what the future drops of Python's dies now.
+        let stepped = attached(|_| slf.get().go_on(slf.py()));
+        stepped.unwrap_or_else(|| Err(PyRuntimeError::new_err("the interpreter is shutting down")))
+    }
+}
+
+#[pymethods]
+impl RustFuture {
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
+        <Self as Awaitable>::begin(&slf)?;
+        Ok(slf)
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        match slf.get().go_on(slf.py())? {
+            Step::Wait(future) => Ok(future),
+            Step::Done(value) => Err(PyStopIteration::new_err((value.map(Bound::unbind),))),
+        }
+    }
+
+    /// Goes on; only None can be sent.
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let is_new = slf.get().state.with(slf.py(), |state| matches!(state, State::New(_)));
+        if is_new && !value.is_none() {
+            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+        }
+        Self::__next__(slf)
+    }
+
+    /// Drops the future and raises the exception: what cancelling does.
+    #[pyo3(signature = (typ, val=None, tb=None))]
+    fn throw(
+        &self,
+        typ: &Bound<'_, PyAny>,
+        val: Option<&Bound<'_, PyAny>>,
+        tb: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
+        let error = exception(typ, val, tb)?;
+        self.abandon(typ.py())?;
+        Err(error)
+    }
+
+    /// Drops the future.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let is_done = self.state.with(py, |state| matches!(state, State::Done));
+        if is_done { Ok(()) } else { self.abandon(py) }
+    }
+
+    #[getter]
+    fn __name__(&self) -> &'static str {
+        "RustFuture"
+    }
+
+    #[getter]
+    fn __qualname__(&self) -> &'static str {
+        "RustFuture"
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> String {
+        let state = self.state.with(py, |state| match state {
+            State::New(_) => "new",
+            State::Running => "running",
+            State::Waiting(..) => "waiting",
+            State::Done => "done",
+        });
+        format!("<RustFuture {state}>")
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "what the collector's slot looks like")]
+    fn __traverse__(&self, _visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // What a Rust future holds, only it knows; the asyncio future that is waited for is its home's.
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        drop(self.state.try_with(|state| std::mem::replace(state, State::Done)));
+    }
+}
+
+impl Drop for RustFuture {
+    fn drop(&mut self) {
+        let state = self.state.try_with(|state| std::mem::replace(state, State::Done));
+        let abandoned = match state {
+            Some(State::New(future)) => Abandoned { future, alarm: None },
+            Some(State::Waiting(future, alarm)) => Abandoned { future, alarm: Some(alarm) },
+            Some(State::Running | State::Done) | None => return,
+        };
+        attached(|py| {
+            // A destructor may run while an exception travels.
+            let travelling = PyErr::take(py);
+            if let Err(error) = abandoned.end(py) {
+                error.write_unraisable(py, None);
+            }
+            if let Some(error) = travelling {
+                error.restore(py);
+            }
+        });
+    }
+}
+
+/// The exception that `throw()` was given, in one of its three forms.
+fn exception(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>, tb: Option<&Bound<'_, PyAny>>) -> PyResult<PyErr> {
+    let py = typ.py();
+    let exception = match (typ.cast::<PyType>(), val) {
+        (Ok(_), Some(val)) if val.is_instance(typ)? => val.clone(),
+        (Ok(class), Some(val)) => class.call1((val,))?,
+        (Ok(class), None) => class.call0()?,
+        (Err(_), _) => typ.clone(),
+    };
+    if let Some(tb) = tb {
+        exception.setattr(intern!(py, "__traceback__"), tb)?;
+    }
+    Ok(PyErr::from_value(exception))
+}
+
+/// The class, with what makes it quick to await.
+fn prepare_class(py: Python<'_>) {
+    static IS_PREPARED: PyOnceLock<()> = PyOnceLock::new();
+    IS_PREPARED.get_or_init(py, || define_slots::<RustFuture>(&py.get_type::<RustFuture>()));
+}
+
+fn new(py: Python<'_>, future: Boxed) -> PyResult<Bound<'_, PyAny>> {
+    prepare_class(py);
+    Ok(Bound::new(py, RustFuture { state: OwnerCell::new(State::New(future)) })?.into_any())
+}
+
+/// The value as Python has it; Rust's `()` is what a Python function without a result returns.
+fn converted<T>(value: T) -> PyResult<Py<PyAny>>
+where
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    let is_unit = TypeId::of::<T>() == TypeId::of::<()>();
+    let converted = attached(|py| if is_unit { Ok(py.None()) } else { value.into_py_any(py) });
+    converted.unwrap_or_else(|| Err(PyRuntimeError::new_err("the interpreter is shutting down")))
+}
+
+/// A Rust future as an object that Python awaits, once: by `await`, `asyncio.create_task` or whatever takes a coroutine.
+///
+/// It is polled by the thread of the loop that awaits it, in the context of the task that does (`contextvars`); it does
+/// nothing before it is awaited. Cancelling that task drops the future, and so does dropping the object. A panic is raised
+/// as [`RustPanic`](super::RustPanic).
+///
+/// - `py`: the attached thread, any one.
+/// - `future`: what is awaited. Its value becomes a Python object, its error is raised. One that cannot be sent to other
+///   threads goes to [`into_awaitable_local`].
+///
+/// # Errors
+///
+/// `MemoryError`: Python has no memory for the object.
+///
+/// # Examples
+///
+/// ```
+/// use mioloop::embed;
+/// use pyo3::prelude::*;
+/// use std::time::Duration;
+///
+/// /// What Python calls: `await nap(0.01)`.
+/// #[pyfunction]
+/// fn nap(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+///     embed::into_awaitable(py, async move {
+///         embed::sleep(Duration::from_secs_f64(seconds)).await?;
+///         Ok("rested")
+///     })
+/// }
+///
+/// # fn main() -> PyResult<()> {
+/// embed::start()?;
+/// Python::attach(|py| {
+///     let answer = embed::run(&nap(py, 0.01)?)?;
+///     assert_eq!(answer.extract::<String>()?, "rested");
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub fn into_awaitable<F, T>(py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'any> IntoPyObject<'any> + Send + 'static,
+{
+    new(py, Box::pin(async move { converted(future.await?) }))
+}
+
+/// As [`into_awaitable`], for a future that cannot be sent to other threads: it must be awaited in this one.
+///
+/// Awaited in another thread, it raises `RuntimeError`; the future is dropped in its own thread.
+///
+/// # Errors
+///
+/// `MemoryError`: Python has no memory for the object.
+pub fn into_awaitable_local<F, T>(py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'any> IntoPyObject<'any> + 'static,
+{
+    let local = local::keep_with_result(async move { converted(future.await?) });
+    let moved = || PyRuntimeError::new_err("this Rust future belongs to another thread");
+    new(py, Box::pin(async move { local.await.unwrap_or_else(|| Err(moved())) }))
+}

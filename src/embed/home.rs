@@ -1,0 +1,434 @@
+//! A loop as Rust futures know it: what is to be polled next, and how the loop is told so.
+//!
+//! Owns, per loop, the queue of what is ready, the spawned tasks, and the asyncio futures that awaited Rust futures wait
+//! for. Any asyncio loop will do: one of this crate is told through its inbox, any other one (the installed mioloop
+//! wheel's beside an extension, asyncio's, uvloop's) through a socket that it reads. Rules:
+//!
+//! 1. Any thread may push; nobody needs the interpreter for that. One push of many tells the loop: `is_told`.
+//! 2. Everything is run by [`Home::drain`], in the loop's thread, a bounded number in one turn of the loop.
+//! 3. Nothing of Python's and nothing of the user's is called or dropped while a lock is held.
+//! 4. The loop has a [`Sentinel`], which dies when the loop is closed or collected: then everything here is dropped.
+//!
+//! ```text
+//!  any thread                         the loop's thread
+//!    wake ──► ready, is_told            drain: poll what is ready, again, up to 64 ──► still ready? call_soon(drain)
+//!              └─ first: ring ──►        ▲
+//!                 (inbox or socket)      └── the loop
+//! ```
+
+use super::scope::Scope;
+use super::task::Task;
+use super::{Job, coroutine, lock, panicked, report};
+use crate::errors;
+use crate::event_loop::owned::Runnable;
+use crate::event_loop::{Loop, Shared};
+use crate::py::context::Entered;
+use crate::py::names;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use slotmap::{DefaultKey, SlotMap};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// So many items are run in one turn of the loop; then the loop's other callbacks have theirs.
+pub(super) const BUDGET: usize = 64;
+
+/// Something for the loop's thread to do.
+pub(super) enum Item {
+    Poll(Arc<Task>),
+    /// An asyncio future that an awaited Rust future waits for.
+    Resolve(Py<PyAny>),
+    Call(Job),
+}
+
+/// Whether the loop knows that there is something to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    No,
+    /// Whoever is in a [`Scope`] tells it on leaving.
+    Soon,
+    Yes,
+}
+
+struct Inner {
+    ready: VecDeque<Item>,
+    told: Told,
+    tasks: SlotMap<DefaultKey, Arc<Task>>,
+    waiting: SlotMap<DefaultKey, Kept>,
+}
+
+/// An object of Python's that something in Rust waits for.
+pub(super) struct Kept {
+    pub(super) object: Py<PyAny>,
+    /// Who is told that the loop is gone.
+    pub(super) crossing: Option<coroutine::Shared>,
+}
+
+/// How a thread that is not the loop's tells the loop.
+enum Bell {
+    /// A loop of this crate: its inbox. The ticket is what is posted, made beforehand by a thread that is attached.
+    Inbox { shared: Weak<Shared>, ticket: Mutex<Option<Runnable>> },
+    /// Any other loop: it reads the other end.
+    Socket(UnixStream),
+}
+
+/// See the module's description.
+pub(crate) struct Home {
+    inner: Mutex<Inner>,
+    bell: Bell,
+    is_closed: AtomicBool,
+    /// An empty `contextvars.Context`, for what has none of its own.
+    pub(super) context: Py<PyAny>,
+}
+
+/// The homes of all loops, by the address of the loop: an entry ends with the loop's [`Sentinel`].
+static HOMES: Mutex<Option<HashMap<usize, Arc<Home>>>> = Mutex::new(None);
+
+impl Home {
+    /// The home of a loop, made at the first call for it. On a loop of another kind that runs in another thread, what is
+    /// pushed waits until that thread has seen it.
+    pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let address = event_loop.as_ptr() as usize;
+        if let Some(home) = lock(&HOMES).as_ref().and_then(|homes| homes.get(&address)) {
+            return Ok(Arc::clone(home));
+        }
+        Self::found(event_loop, address)
+    }
+
+    #[cold]
+    fn found(event_loop: &Bound<'_, PyAny>, address: usize) -> PyResult<Arc<Self>> {
+        let py = event_loop.py();
+        if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        let core = event_loop.cast::<Loop>();
+        let (bell, reader) = if let Ok(core) = &core {
+            let shared = Arc::downgrade(&core.get().shared(py)?);
+            (Bell::Inbox { shared, ticket: Mutex::new(None) }, None)
+        } else {
+            let (reader, writer) = socket_pair().map_err(|error| errors::os_error(py, &error))?;
+            (Bell::Socket(writer), Some(reader))
+        };
+        let fd = reader.as_ref().map(AsRawFd::as_raw_fd);
+        let inner = Inner { ready: VecDeque::new(), told: Told::No, tasks: SlotMap::new(), waiting: SlotMap::new() };
+        let context = names::CONTEXT.get(py)?.call0()?.unbind();
+        let home = Arc::new(Self { inner: Mutex::new(inner), bell, is_closed: AtomicBool::new(false), context });
+        let sentinel = Bound::new(py, Sentinel { home: Arc::clone(&home), reader, address })?;
+        match (core, fd) {
+            (Ok(core), _) => {
+                home.renew_ticket(core)?;
+                core.get().keep_attached(py, sentinel.into_any().unbind());
+            }
+            (Err(_), Some(fd)) => Self::settle_in(event_loop, fd, sentinel)?,
+            (Err(_), None) => {}
+        }
+        let rival = lock(&HOMES).get_or_insert_default().insert(address, Arc::clone(&home));
+        // Its sentinel is dead, or another thread was here at the same time: free-threaded builds only.
+        drop(rival);
+        Ok(home)
+    }
+
+    /// Has a loop of another kind read the socket; from a thread that is not its own, when it next looks.
+    fn settle_in(event_loop: &Bound<'_, PyAny>, fd: i32, sentinel: Bound<'_, Sentinel>) -> PyResult<()> {
+        let py = event_loop.py();
+        let running = names::EVENTS.get(py, intern!(py, "_get_running_loop"))?.call0()?;
+        if running.is(event_loop) || !event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()? {
+            return event_loop.call_method1(intern!(py, "add_reader"), (fd, sentinel)).map(drop);
+        }
+        let add = event_loop.getattr(intern!(py, "add_reader"))?;
+        event_loop.call_method1(intern!(py, "call_soon_threadsafe"), (add, fd, sentinel)).map(drop)
+    }
+
+    /// The home of the loop that runs in this thread, and that loop.
+    pub(crate) fn running(py: Python<'_>) -> PyResult<(Arc<Self>, Py<PyAny>)> {
+        if let Some(found) = Scope::current(py) {
+            return Ok(found);
+        }
+        let event_loop = names::EVENTS.get(py, intern!(py, "get_running_loop"))?.call0()?;
+        Ok((Self::of(&event_loop)?, event_loop.unbind()))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Queues something, from any thread; given back if the loop is closed, for the caller to drop.
+    pub(super) fn push(&self, item: Item) -> Result<(), Item> {
+        let must_ring = {
+            let mut inner = lock(&self.inner);
+            // Looked at under the lock: `close` empties the queue under it.
+            if self.is_closed() {
+                drop(inner);
+                return Err(item);
+            }
+            inner.ready.push_back(item);
+            let is_here = inner.told == Told::No && Scope::is_in(self);
+            let must_ring = inner.told == Told::No && !is_here;
+            if inner.told == Told::No {
+                inner.told = if is_here { Told::Soon } else { Told::Yes };
+            }
+            must_ring
+        };
+        if must_ring {
+            self.ring();
+        }
+        Ok(())
+    }
+
+    /// Tells the loop, from any thread, attached or not.
+    fn ring(&self) {
+        match &self.bell {
+            Bell::Inbox { shared, ticket } => {
+                let ticket = lock(ticket).take();
+                if let (Some(shared), Some(ticket)) = (shared.upgrade(), ticket)
+                    && shared.inbox.post(ticket)
+                {
+                    // An error: the poller is going away, and nobody waits.
+                    drop(shared.poller.wake());
+                }
+            }
+            // An error: the socket is full of calls that were not heard yet, or the loop is gone.
+            Bell::Socket(socket) => drop((&mut &*socket).write(&[1])),
+        }
+    }
+
+    /// Tells the loop, in its own thread.
+    fn tell_here(self: &Arc<Self>, py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
+        if let (Bell::Inbox { ticket, .. }, Ok(core)) = (&self.bell, event_loop.bind(py).cast::<Loop>()) {
+            let ticket = lock(ticket).take();
+            if let Some(ticket) = ticket {
+                core.get().make_ready(py, ticket);
+            }
+            return Ok(());
+        }
+        let drain = Py::new(py, Drain { home: Arc::clone(self) })?;
+        event_loop.call_method1(py, intern!(py, "call_soon"), (drain,)).map(drop)
+    }
+
+    /// Tells the loop of what became ready in a [`Scope`] that has ended.
+    pub(super) fn tell_if_due(self: &Arc<Self>, py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
+        let must_tell = {
+            let mut inner = lock(&self.inner);
+            let must_tell = inner.told == Told::Soon;
+            if must_tell {
+                inner.told = Told::Yes;
+            }
+            must_tell
+        };
+        if must_tell { self.tell_here(py, event_loop) } else { Ok(()) }
+    }
+
+    /// Makes what is posted to a loop of ours.
+    fn renew_ticket(self: &Arc<Self>, core: &Bound<'_, Loop>) -> PyResult<()> {
+        let Bell::Inbox { ticket, .. } = &self.bell else { return Ok(()) };
+        if lock(ticket).is_some() {
+            return Ok(());
+        }
+        let py = core.py();
+        let drain = Bound::new(py, Drain { home: Arc::clone(self) })?.into_any();
+        let context = self.context.bind_borrowed(py);
+        let handle = Loop::native_handle(py, core.get(), &drain.as_borrowed(), &[], Some(context))?;
+        let rival = lock(ticket).replace(Runnable::Handle(handle));
+        drop(rival);
+        Ok(())
+    }
+
+    /// Runs what is ready, and what becomes ready meanwhile, up to a limit.
+    fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let event_loop = names::EVENTS.get(py, intern!(py, "get_running_loop"))?.call0()?;
+        if let Ok(core) = event_loop.cast::<Loop>() {
+            self.renew_ticket(core)?;
+        }
+        let scope = Scope::enter(self, event_loop.clone().unbind());
+        let mut entered = Entered::default();
+        let mut batch = VecDeque::new();
+        let mut count = 0;
+        let mut outcome = Ok(());
+        while count < BUDGET && outcome.is_ok() {
+            std::mem::swap(&mut lock(&self.inner).ready, &mut batch);
+            if batch.is_empty() {
+                break;
+            }
+            count += batch.len();
+            while let Some(item) = batch.pop_front() {
+                outcome = item.run(&event_loop, &mut entered);
+                if outcome.is_err() {
+                    break;
+                }
+            }
+        }
+        let left = entered.leave(py);
+        let is_ready = {
+            let mut inner = lock(&self.inner);
+            // What an exception has left over comes first.
+            batch.append(&mut inner.ready);
+            std::mem::swap(&mut inner.ready, &mut batch);
+            inner.told = if inner.ready.is_empty() { Told::No } else { Told::Yes };
+            inner.told == Told::Yes
+        };
+        drop(scope);
+        let told = if is_ready { self.tell_here(py, event_loop.as_unbound()) } else { Ok(()) };
+        outcome.and(left).and(told)
+    }
+
+    /// Keeps an object until [`Self::take`] or the end of the loop.
+    pub(super) fn wait(&self, kept: Kept) -> DefaultKey {
+        lock(&self.inner).waiting.insert(kept)
+    }
+
+    pub(super) fn take(&self, key: DefaultKey) -> Option<Kept> {
+        lock(&self.inner).waiting.remove(key)
+    }
+
+    /// Has the loop resolve a future that was kept; from any thread.
+    pub(super) fn resolve(&self, key: DefaultKey) {
+        if let Some(kept) = self.take(key) {
+            drop(self.push(Item::Resolve(kept.object)));
+        }
+    }
+
+    /// Keeps a task, so that it ends with the loop; None: the loop is closed.
+    pub(super) fn keep(&self, task: &Arc<Task>) -> Option<DefaultKey> {
+        let mut inner = lock(&self.inner);
+        (!self.is_closed()).then(|| inner.tasks.insert(Arc::clone(task)))
+    }
+
+    pub(super) fn release(&self, key: DefaultKey) {
+        let task = lock(&self.inner).tasks.remove(key);
+        drop(task);
+    }
+
+    /// Drops everything: the loop is gone.
+    fn close(&self) {
+        let (ready, tasks, waiting) = {
+            let mut inner = lock(&self.inner);
+            self.is_closed.store(true, Ordering::Release);
+            (std::mem::take(&mut inner.ready), std::mem::take(&mut inner.tasks), std::mem::take(&mut inner.waiting))
+        };
+        let ticket = match &self.bell {
+            Bell::Inbox { ticket, .. } => lock(ticket).take(),
+            Bell::Socket(_) => None,
+        };
+        for (_, task) in tasks {
+            task.discard();
+        }
+        for (_, kept) in waiting {
+            if let Some(crossing) = &kept.crossing {
+                coroutine::end(crossing);
+            }
+        }
+        drop((ready, ticket));
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.context)?;
+        let Ok(inner) = self.inner.try_lock() else { return Ok(()) };
+        inner.waiting.values().try_for_each(|kept| visit.call(&kept.object))?;
+        inner.tasks.values().try_for_each(|task| task.traverse(visit))
+    }
+}
+
+fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
+    let (reader, writer) = UnixStream::pair()?;
+    reader.set_nonblocking(true)?;
+    writer.set_nonblocking(true)?;
+    Ok((reader, writer))
+}
+
+impl Item {
+    /// An error leaves the loop.
+    fn run(self, event_loop: &Bound<'_, PyAny>, entered: &mut Entered) -> PyResult<()> {
+        let py = event_loop.py();
+        match self {
+            Self::Poll(task) => task.poll(event_loop, entered),
+            Self::Resolve(future) => {
+                entered.leave(py)?;
+                resolve(event_loop, future.bind(py))
+            }
+            Self::Call(call) => {
+                entered.leave(py)?;
+                match catch_unwind(AssertUnwindSafe(|| call(py))) {
+                    Ok(()) => Ok(()),
+                    Err(payload) => report(event_loop, "Rust code panicked", &panicked(payload.as_ref())),
+                }
+            }
+        }
+    }
+}
+
+/// Resolves a future, unless it was cancelled meanwhile.
+fn resolve(event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    match future.call_method1(intern!(py, "set_result"), (py.None(),)) {
+        Ok(_) => Ok(()),
+        Err(_) if future.call_method0(intern!(py, "done"))?.is_truthy()? => Ok(()),
+        Err(error) => report(event_loop, "Exception in a callback of a Rust future", &error),
+    }
+}
+
+/// What a loop calls to have Rust futures polled.
+#[pyclass(frozen, weakref, name = "RustFutures", module = "mioloop")]
+struct Drain {
+    home: Arc<Home>,
+}
+
+#[pymethods]
+impl Drain {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.home.drain(py)
+    }
+}
+
+/// What a loop keeps as long as it is open; on loops of other kinds it is also what reads the socket.
+#[pyclass(frozen, weakref, name = "RustFuturesSentinel", module = "mioloop")]
+struct Sentinel {
+    home: Arc<Home>,
+    reader: Option<UnixStream>,
+    /// Of the loop.
+    address: usize,
+}
+
+#[pymethods]
+impl Sentinel {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(mut reader) = self.reader.as_ref() {
+            let mut calls = [0; 64];
+            match reader.read(&mut calls) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock && error.kind() != ErrorKind::Interrupted => {
+                    return Err(errors::os_error(py, &error));
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.home.drain(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.home.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.home.close();
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let home = {
+            let mut homes = lock(&HOMES);
+            let is_own = |homes: &HashMap<usize, Arc<Home>>| {
+                homes.get(&self.address).is_some_and(|home| Arc::ptr_eq(home, &self.home))
+            };
+            homes.as_mut().filter(|homes| is_own(homes)).and_then(|homes| homes.remove(&self.address))
+        };
+        drop(home);
+        self.home.close();
+    }
+}
