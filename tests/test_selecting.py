@@ -130,6 +130,8 @@ assert "uvloop" not in sys.modules
 import asyncio, mioloop, uvloop
 assert uvloop.Loop is mioloop.Loop and uvloop.__version__ == mioloop.__version__
 assert uvloop.__name__ == uvloop.__spec__.name == "uvloop"
+import uvloop.loop
+assert uvloop.loop.Loop is mioloop.Loop
 from uvloop import *
 assert run is mioloop.run and new_event_loop is mioloop.new_event_loop
 with warnings.catch_warnings():

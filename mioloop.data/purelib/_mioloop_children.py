@@ -5,6 +5,8 @@ whenever Python starts, and calls `select` where it is set. Owns the hook that w
 
 Rules: a process that never imports asyncio pays for two small files and nothing else, so this
 module is outside the package, whose import brings asyncio and the loop, and imports nothing itself.
+
+PYTEST_DONT_REWRITE: pytest would else warn that what comes with a plugin is there already.
 """
 
 from __future__ import annotations

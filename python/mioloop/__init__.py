@@ -5,6 +5,8 @@ in `mioloop._policy`, the commands behind `python -m mioloop` in modules of thei
 
 Rules: importing this module never warns, never changes asyncio and never selects a loop. What
 touches event loop policies, which asyncio is giving up, is imported when it is asked for.
+
+PYTEST_DONT_REWRITE: pytest would else warn that a package which brings a plugin is there already.
 """
 
 from __future__ import annotations

@@ -9,31 +9,39 @@ imported before is an error, not replaced: who holds it would go on using it.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _NAME = "uvloop"
+_INNER = "uvloop.loop"
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds `uvloop`, and nothing else, in mioloop."""
+    """Finds `uvloop` in mioloop, and `uvloop.loop`, where some look for the class."""
 
     def find_spec(
         self, fullname: str, path: object = None, target: object = None
     ) -> ModuleSpec | None:
         del path, target  # Where it is looked for makes no difference.
-        return ModuleSpec(_NAME, self, origin="mioloop") if fullname == _NAME else None
+        if fullname not in (_NAME, _INNER):
+            return None
+        return ModuleSpec(fullname, self, origin="mioloop", is_package=fullname == _NAME)
 
     def exec_module(self, module: ModuleType) -> None:
         import mioloop
 
         module.__doc__ = "mioloop, which stands here for uvloop because it was told to."
+        if module.__name__ == _INNER:
+            vars(module)["Loop"] = mioloop.Loop
+            return
         names = [name for name in mioloop.__all__ if not name.startswith("_")]
         for name in (*names, "__version__"):
             setattr(module, name, getattr(mioloop, name))
-        module.__dict__["__all__"] = tuple(names)
+        vars(module)["__all__"] = tuple(names)
+        importlib.import_module(_INNER)
 
 
 def answer_imports() -> None:

@@ -87,20 +87,22 @@ def test_run():
 NEEDS = {"asyncio": "pytest_asyncio", "anyio": "anyio", "anyio-own-choice": "anyio"}
 
 
-@pytest.mark.parametrize("options", [["--mioloop"], []], ids=["mioloop", "without"])
+@pytest.mark.parametrize("how", ["option", "run", "child", "without"])
 @pytest.mark.parametrize("suite", SUITES)
-def test_suite(suite, options, tmp_path):
+def test_suite(suite, how, tmp_path):
     if suite in NEEDS:
         programs.library(NEEDS[suite])
-    expected = "mioloop" if options else "asyncio"
+    expected = "mioloop" if how != "without" else "asyncio"
     (tmp_path / "test_it.py").write_text(SUITES[suite].replace("EXPECTED", expected))
     scope = "asyncio_default_fixture_loop_scope = function\n" if suite == "asyncio" else ""
     (tmp_path / "pytest.ini").write_text(f"[pytest]\nfilterwarnings = error\n{scope}")
-    environment = programs.environment()
+    environment = programs.environment(**{"MIOLOOP_SELECT": "1"} if how == "child" else {})
     if suite != "asyncio":
         environment["PYTEST_ADDOPTS"] = "-p no:asyncio"
+    run = ["-m", "mioloop", "run"] if how == "run" else []
+    options = ["--mioloop"] if how == "option" else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options],
+        [sys.executable, *run, "-m", "pytest", "-p", "no:cacheprovider", *options],
         capture_output=True,
         text=True,
         timeout=50,
