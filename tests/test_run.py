@@ -1,6 +1,8 @@
 """Running, stopping and closing a loop, and what leaves `run_until_complete`."""
 
 import asyncio
+import signal
+import socket
 import sys
 import threading
 
@@ -47,6 +49,34 @@ def test_states(loop):
         asyncio.get_running_loop()
     loop.close()
     assert loop.is_closed()
+
+
+def test_nothing_is_in_the_dictionary(new_loop, mioloop_only):
+    """CPython looks there before each method call, unless it is empty."""
+
+    async def use(loop):
+        loop.set_debug(True)
+        loop.set_debug(False)
+        loop.set_exception_handler(None)
+        loop.set_task_factory(None)
+        loop.add_signal_handler(signal.SIGUSR1, int)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+            server.close()
+            transport.close()
+            await loop.run_in_executor(None, int)
+            await loop.shutdown_default_executor()
+            await loop.shutdown_asyncgens()
+
+    fresh, used = new_loop(), new_loop()
+    assert vars(fresh) == {}
+    used.run_until_complete(use(used))
+    used.close()
+    assert vars(used) == {}
+    used.mine = 1
+    assert vars(used) == {"mine": 1}
 
 
 def test_printed(loop):

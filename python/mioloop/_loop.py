@@ -7,7 +7,7 @@ else.
 
 Rules: nothing here is called more often than once per connection. What is wanted of asyncio's
 selector loops, the siblings of this class, is borrowed by name. Every private name of CPython that
-is used here is listed in `tests/test_seam.py`. Nothing in asyncio is ever changed.
+is used here is listed in `tests/seam.py`. Nothing in asyncio is ever changed.
 """
 
 from __future__ import annotations
@@ -64,8 +64,10 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, asyncio.BaseEvent
         *_base_attributes(),
         "_is_plain",
         "_listeners",
+        "_previous_wakeup_fd",
         "_selector",
         "_signal_handlers",
+        "_signal_sockets",
         "_transports",
         "_unix_server_sockets",
     )
@@ -74,6 +76,8 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, asyncio.BaseEvent
         asyncio.BaseEventLoop.__init__(self)
         self._is_plain = type(self) is Loop
         self._signal_handlers = {}
+        self._signal_sockets = None
+        self._previous_wakeup_fd = -1
         self._listeners: dict[int, _core.Listener] = {}
         # Borrowed transports register here; asyncio's Unix servers there.
         self._transports: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()

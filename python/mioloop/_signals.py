@@ -40,8 +40,8 @@ class SignalHandlers:
         def _add_callback_signalsafe(self, handle: asyncio.Handle) -> None: ...
 
     _signal_handlers: dict[int, asyncio.Handle]
-    _signal_sockets: tuple[socket.socket, socket.socket] | None = None
-    _previous_wakeup_fd = -1
+    _signal_sockets: tuple[socket.socket, socket.socket] | None
+    _previous_wakeup_fd: int
 
     _check_signal = asyncio.SelectorEventLoop._check_signal  # type: ignore[attr-defined]
 
