@@ -85,12 +85,13 @@ impl Listener {
                         return Self::retry_later(slf, run, &error);
                     }
                     _ if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                    // Closed behind the loop's back: there is nothing to accept from any more.
-                    _ => {
-                        listener.stop(py);
+                    number => {
+                        if is_end(number) {
+                            listener.stop(py);
+                        }
                         let error = errors::os_error(py, &error);
                         let context = error_context(py, "Exception in callback Listener.accept()", &error)?;
-                        return run.call_exception_handler(&context);
+                        run.call_exception_handler(&context)?;
                     }
                 },
             }
@@ -156,6 +157,12 @@ impl Listener {
         let core = listener.core.bind(py);
         core.call_method1(intern!(py, "call_later"), (RETRY_DELAY, start)).map(drop)
     }
+}
+
+/// Whether there will be nothing to accept any more: the descriptor was closed behind the loop's back, or does not
+/// listen. Other errors are those of one connection, which the kernel has taken off its queue (accept(2)).
+fn is_end(number: Option<i32>) -> bool {
+    matches!(number, None | Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EFAULT))
 }
 
 impl Security {
@@ -279,5 +286,18 @@ impl Listener {
         if let Some(token) = self.token.with(py, Option::take) {
             drop(self.core.get().owned.with(py, |owned| owned.remove(self.fd, token)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_end;
+
+    #[test]
+    fn the_error_of_one_connection_does_not_end_the_listener() {
+        assert!([libc::EBADF, libc::EINVAL, libc::ENOTSOCK].into_iter().all(|number| is_end(Some(number))));
+        // From accept(2): what the network had to say, and a firewall.
+        let passing = [libc::EPROTO, libc::EPERM, libc::ENETDOWN, libc::EHOSTUNREACH, libc::ETIMEDOUT];
+        assert!(!passing.into_iter().any(|number| is_end(Some(number))));
     }
 }
