@@ -44,6 +44,7 @@ fn core_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
 /// The engine of mioloop.
 #[pymodule(gil_used = true)]
 mod _core {
+    use super::py::vectorcall;
     use super::{event_loop, executor, resolver, sock, transport};
     use pyo3::prelude::*;
     use pyo3::types::PyDict;
@@ -74,6 +75,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        vectorcall::prepare();
         event_loop::define_methods(&py.get_type::<Loop>())?;
         transport::connect::define_methods(&py.get_type::<Loop>())?;
         executor::define_methods(&py.get_type::<Loop>())?;

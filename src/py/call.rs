@@ -1,7 +1,7 @@
 //! Calling Python without building argument tuples: at once, or later.
 
-use super::context;
 use super::traverse::Visit;
+use super::{context, vectorcall};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -178,7 +178,7 @@ impl Call {
         let answer = unsafe {
             let function = function.as_ptr();
             let args = self.parts.as_mut_ptr().add(1).cast::<*mut ffi::PyObject>();
-            ffi::PyObject_Vectorcall(function, args, flags, std::ptr::null_mut())
+            vectorcall::call(function, args, flags, std::ptr::null_mut())
         };
         if answer.is_null() {
             return Err(PyErr::fetch(py));
@@ -205,7 +205,7 @@ pub(crate) fn call_keywords<'py>(
     let positional = args.len() - keywords.map_or(0, PyTupleMethods::len);
     let keywords = keywords.map_or(std::ptr::null_mut(), Bound::as_ptr);
     // SAFETY: Borrowed is a transparent pointer to a live object; the values of the keywords follow the positionals.
-    let answer = unsafe { ffi::PyObject_Vectorcall(callable.as_ptr(), args.as_ptr().cast(), positional, keywords) };
+    let answer = unsafe { vectorcall::call(callable.as_ptr(), args.as_ptr().cast(), positional, keywords) };
     // SAFETY: a new reference, or NULL with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(py, answer) }
 }
@@ -227,7 +227,7 @@ pub(crate) fn call_method1<'py>(
     let flags = 2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
     let args = stack[1..].as_ptr();
     // SAFETY: two live references after a scratch place, as the flag says.
-    let answer = unsafe { ffi::PyObject_VectorcallMethod(name.as_ptr(), args, flags, std::ptr::null_mut()) };
+    let answer = unsafe { vectorcall::call_method(name.as_ptr(), args, flags, std::ptr::null_mut()) };
     // SAFETY: a new reference, or NULL with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(object.py(), answer) }
 }
@@ -244,7 +244,7 @@ pub(crate) fn call_method2<'py>(
     let flags = 3 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
     let args = stack[1..].as_ptr();
     // SAFETY: three live references after a scratch place, as the flag says.
-    let answer = unsafe { ffi::PyObject_VectorcallMethod(name.as_ptr(), args, flags, std::ptr::null_mut()) };
+    let answer = unsafe { vectorcall::call_method(name.as_ptr(), args, flags, std::ptr::null_mut()) };
     // SAFETY: a new reference, or NULL with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(object.py(), answer) }
 }

@@ -15,3 +15,4 @@ pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;
 pub(crate) mod traverse;
+pub(crate) mod vectorcall;
