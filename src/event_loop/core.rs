@@ -130,17 +130,22 @@ impl Loop {
     pub(crate) fn turn(slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
         let py = slf.py();
         let core = slf.get();
-        match core.plan(py, shared, &mut turns.batch) {
-            Plan::Go => {}
+        let waited = match core.plan(py, shared, &mut turns.batch) {
+            Plan::Go => Ok(()),
             Plan::Poll(now) => {
-                shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
-                py.check_signals()?;
+                let waited = core.poll(py, shared, turns, now);
                 core.collect(py, shared, turns, Some(now));
+                waited
             }
             Plan::Sleep => {
-                core.sleep(py, shared, turns)?;
+                let waited = core.sleep(py, shared, turns);
                 core.collect(py, shared, turns, None);
+                waited
             }
+        };
+        // A signal handler has raised. An edge is not told again: what the kernel reported is ready by now.
+        if let Err(error) = waited {
+            return Self::end_turn(slf, turns, error);
         }
         let mut run = Run { core: slf, entered: &mut turns.entered, scratch: &mut turns.scratch };
         while let Some(runnable) = turns.batch.pop_front() {
@@ -207,6 +212,18 @@ impl Loop {
         })
     }
 
+    /// Asks the kernel without waiting.
+    fn poll(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns, now: u64) -> PyResult<()> {
+        let events = &mut turns.events;
+        let outcome = if self.owned.with(py, |owned| owned.pace.is_break_due(now)) {
+            py.detach(|| shared.poller.wait(events, Limit::Now))
+        } else {
+            shared.poller.wait(events, Limit::Now)
+        };
+        outcome.or_else(|error| interrupted(py, &error))?;
+        py.check_signals()
+    }
+
     /// Waits for the next event or timer, detached from the interpreter if it must wait.
     fn sleep(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
         if self.owned.with(py, |owned| owned.pace.is_attempt_due()) {
@@ -217,16 +234,17 @@ impl Loop {
                 return py.check_signals();
             }
         }
-        let wake_up = self.owned.with(py, |owned| {
+        self.owned.with(py, |owned| {
             // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
             turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));
             owned.take_due(py, 0, &mut turns.dead);
             owned.trim_pools(turns);
-            owned.timers.wake_up()
         });
         self.recycle_dead(py, turns);
         turns.spare.clear();
         turns.spare_timers.clear();
+        // What died may have set timers.
+        let wake_up = self.owned.with(py, |owned| owned.timers.wake_up());
         let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(clock::monotonic()) {
             0 => Limit::Now,
             nanoseconds if wake_up.is_exact && nanoseconds < EXACT_BELOW => Limit::Exactly(nanoseconds),

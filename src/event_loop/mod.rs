@@ -214,17 +214,18 @@ impl Loop {
         let hooks = names::GET_ASYNCGEN_HOOKS.get(py)?.call0()?;
         let first_iteration = slf.getattr(intern!(py, "_asyncgen_firstiter_hook"))?;
         let finalizer = slf.getattr(intern!(py, "_asyncgen_finalizer_hook"))?;
-        core.thread.store(object::thread_ident(), Ordering::Relaxed);
-        names::SET_ASYNCGEN_HOOKS.get(py)?.call1((first_iteration, finalizer))?;
+        let set_hooks = names::SET_ASYNCGEN_HOOKS.get(py)?;
         let set_running_loop = names::EVENTS.get(py, intern!(py, "_set_running_loop"))?;
+        let hooks = hooks.cast_into::<PyTuple>()?;
+        set_hooks.call1((first_iteration, finalizer))?;
         set_running_loop.call1((slf,))?;
+        core.thread.store(object::thread_ident(), Ordering::Relaxed);
         let outcome = Self::run_turns(slf);
         core.is_stopping.store(false, Ordering::Relaxed);
         core.thread.store(0, Ordering::Relaxed);
         let cleaned = set_running_loop.call1((py.None(),)).map(drop);
         let cleaned = cleaned.and(slf.call_method1(track, (false,)).map(drop));
-        let hooks = hooks.cast_into::<PyTuple>()?;
-        let cleaned = cleaned.and(names::SET_ASYNCGEN_HOOKS.get(py)?.call1(hooks).map(drop));
+        let cleaned = cleaned.and(set_hooks.call1(hooks).map(drop));
         outcome.and(cleaned)
     }
 

@@ -5,7 +5,8 @@
 //!
 //! And whether to detach from the interpreter when nothing is ready. Detaching and coming back costs as much as a small
 //! callback; a loaded server's next event is there already. So it is asked without detaching while that succeeds, but
-//! for every eighth time: other threads wait for the interpreter meanwhile.
+//! for every eighth time: other threads wait for the interpreter meanwhile. And while work stays ready, the loop detaches
+//! once in a while: callbacks in C never do.
 
 /// While work stays ready, the kernel is asked for events this often (nanoseconds).
 const POLL_EVERY: u64 = 50_000;
@@ -14,6 +15,8 @@ const CLOCK_EVERY: u32 = 16;
 
 /// So many times in a row the kernel is asked without detaching.
 const ATTEMPTS: u32 = 7;
+/// While work stays ready, the loop detaches this often (nanoseconds): Python's own switch interval.
+const BREAK_EVERY: u64 = 5_000_000;
 /// After failed attempts, at most so many sleeps come before the next.
 const LONGEST_PAUSE: u32 = 64;
 
@@ -32,6 +35,8 @@ pub(super) struct Pace {
     is_fresh: bool,
     /// Whether it had something then: it is asked again at once.
     found: bool,
+    /// When the loop last detached while work was ready (nanoseconds).
+    broken: u64,
     /// Attempts until the loop detaches again.
     attempts: u32,
     /// Sleeps until the next attempts.
@@ -99,6 +104,15 @@ impl Pace {
         self.found || now.saturating_sub(self.polled) >= POLL_EVERY
     }
 
+    /// Before a poll at `now`; true: it is time to detach for it.
+    pub(super) fn is_break_due(&mut self, now: u64) -> bool {
+        let is_due = now.saturating_sub(self.broken) >= BREAK_EVERY;
+        if is_due {
+            self.broken = now;
+        }
+        is_due
+    }
+
     pub(super) fn note_poll(&mut self, now: u64, found: bool) {
         (self.polled, self.found) = (now, found);
     }
@@ -106,7 +120,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS, CLOCK_EVERY, LONGEST_PAUSE, POLL_EVERY, Pace};
+    use super::{ATTEMPTS, BREAK_EVERY, CLOCK_EVERY, LONGEST_PAUSE, POLL_EVERY, Pace};
 
     /// Sleeps so often; `is_there` tells what an attempt finds. How many attempts were made.
     fn sleep(pace: &mut Pace, times: u32, is_there: bool) -> u32 {
@@ -153,6 +167,15 @@ mod tests {
         pace.note_poll(0, false);
         assert!(pace.is_poll_due(POLL_EVERY));
         assert_eq!(runnables_until_clock(&mut pace), 1);
+    }
+
+    #[test]
+    fn a_busy_loop_detaches_now_and_then() {
+        let mut pace = Pace::default();
+        assert!(pace.is_break_due(BREAK_EVERY));
+        assert!(!pace.is_break_due(BREAK_EVERY + 1));
+        assert!(!pace.is_break_due(2 * BREAK_EVERY - 1));
+        assert!(pace.is_break_due(2 * BREAK_EVERY));
     }
 
     #[test]
