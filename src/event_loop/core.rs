@@ -93,16 +93,10 @@ pub(crate) struct Scratch {
 impl Scratch {
     #[inline]
     pub(crate) fn get_mut(&mut self) -> &mut [u8] {
-        self.get_sized(SCRATCH)
-    }
-
-    /// So many bytes (at least [`SCRATCH`]), which stay.
-    #[inline]
-    pub(crate) fn get_sized(&mut self, size: usize) -> &mut [u8] {
-        if self.bytes.len() < size {
-            self.bytes.resize(size, 0);
+        if self.bytes.is_empty() {
+            self.bytes.resize(SCRATCH, 0);
         }
-        &mut self.bytes[..size]
+        &mut self.bytes
     }
 }
 

@@ -195,12 +195,13 @@ impl Stream {
     /// What is received goes through the scratch into the session; then the session's plaintext is delivered.
     fn read_into_tls<'py>(slf: &Bound<'py, Self>, run: &mut Run<'_, '_>, plan: &Plan) -> PyResult<Outcome<'py>> {
         let py = slf.py();
-        let scratch = run.scratch.get_sized(plan.asked());
+        let scratch = run.scratch.get_mut();
         loop {
             match socket::receive(plan.fd, scratch) {
                 Ok(0) => return Ok(Outcome::Data(0, None)),
                 Ok(count) => {
-                    slf.get().state.with(py, |state| state.note_read(count, plan.asked()));
+                    let is_full = count == scratch.len();
+                    slf.get().state.with(py, |state| state.may_read = is_full || state.is_read_closed);
                     let tls = plan.protocol.bind(py).cast_exact::<Tls>()?;
                     tls.get().feed(py, &scratch[..count])?;
                     return Ok(Outcome::Delivered(count, Tls::go_on(tls)));
