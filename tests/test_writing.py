@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import contextlib
 import logging
 import random
 import sys
@@ -184,6 +185,37 @@ async def test_writing_to_a_peer_that_went_away(loop, kind, caplog):
     assert set(warnings_of(caplog)) == {"socket.send() raised exception."}
 
 
+async def test_drain_does_not_end_well_when_the_connection_is_lost(loop, kind):
+    """What could not be sent is dropped: `drain` must not tell that it was sent."""
+    ours, theirs = support.socket_pair(kind, 4096)
+    _, writer = await asyncio.open_connection(sock=ours)
+    writer.write(bytes(1_000_000))
+    draining = asyncio.ensure_future(writer.drain())
+    await support.turns(3)
+    assert not draining.done()
+    # What it has not read makes it a reset.
+    theirs.close()
+    with pytest.raises(ConnectionResetError):
+        await draining
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("ending", ["reset", "abort"])
+async def test_a_lost_connection_is_not_resumed(loop, kind, ending):
+    protocol = support.Recorder()
+    async with support.transport_and_socket(protocol, kind, 4096) as (transport, peer):
+        transport.write(bytes(1_000_000))
+        await protocol.wait_event("pause")
+        if ending == "abort":
+            transport.abort()
+        peer.close()
+        await protocol.wait_event("lost")
+        await support.turns(3)
+    assert "resume" not in protocol.events
+
+
 async def test_drain_after_the_peer_went_away(loop, kind):
     """Streams tell it where the program waits."""
     ours, theirs = support.socket_pair(kind)
@@ -218,13 +250,35 @@ def test_what_write_refuses(loop, model, kind, data):
     assert loop.run_until_complete(refused()) == model.run_until_complete(refused())
 
 
-async def test_what_writelines_refuses(loop, kind):
-    async with support.transport_and_socket(support.Recorder(), kind) as (transport, peer):
-        for pieces in (5, ["text"], [5]):
-            with pytest.raises(TypeError):
+REFUSED_LINES = [5, ["text"], [5], [b"data", None, b"data"], b"data", "text"]
+
+
+@pytest.mark.parametrize("pieces", REFUSED_LINES, ids=repr)
+def test_what_writelines_refuses(loop, model, kind, pieces):
+    async def refused():
+        async with support.transport_and_socket(support.Recorder(), kind) as (transport, peer):
+            with pytest.raises(TypeError) as caught:
                 transport.writelines(pieces)
-        transport.write(b"fine")
-        assert await support.read_exactly(peer, 4) == b"fine"
+            transport.write(b"fine")
+            # asyncio of Python 3.15 may have kept what came before.
+            assert (await support.read_exactly(peer, 4)) in (b"fine", b"data")
+            return str(caught.value)
+
+    expected = model.run_until_complete(refused())
+    assert loop.run_until_complete(refused()) == expected
+
+
+def test_writing_after_the_end_says_what_was_called(loop, model, kind):
+    """Before Python 3.12, `writelines` is a `write` of all."""
+
+    async def refused():
+        async with support.transport_and_socket(support.Recorder(), kind) as (transport, _):
+            transport.write_eof()
+            with pytest.raises(RuntimeError) as caught:
+                transport.writelines([b"data"])
+            return str(caught.value)
+
+    assert loop.run_until_complete(refused()) == model.run_until_complete(refused())
 
 
 async def test_a_generator_that_fails(loop, kind, mioloop_only):

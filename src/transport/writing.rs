@@ -85,9 +85,24 @@ fn not_bytes(data: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("data argument must be a {wanted}, not '{kind}'"))
 }
 
+/// One part of `writelines()`; asyncio makes a memoryview of each, and before Python 3.12 joins them.
+fn part(place: usize, data: &Bound<'_, PyAny>) -> PyResult<Chunk> {
+    Chunk::new(data).map_err(|error| {
+        if !error.is_instance_of::<PyTypeError>(data.py()) {
+            return error;
+        }
+        let kind = data.get_type().name().map_or_else(|_| "object".to_owned(), |name| name.to_string());
+        PyTypeError::new_err(if cfg!(Py_3_12) {
+            format!("memoryview: a bytes-like object is required, not '{kind}'")
+        } else {
+            format!("sequence item {place}: expected a bytes-like object, {kind} found")
+        })
+    })
+}
+
 /// What a round of sending came to.
 enum Sent {
-    /// Everything is sent, or nothing can be.
+    /// Everything is sent.
     Done,
     /// The kernel has no room; a writable event follows.
     Blocked,
@@ -169,12 +184,23 @@ impl Stream {
     }
 
     fn write_lines(slf: &Bound<'_, Self>, list: &Bound<'_, PyAny>) -> PyResult<()> {
-        let ended = "Cannot call writelines() after write_eof()";
-        let admits = Self::admits(slf, ended, "unable to writelines; sendfile is in progress")?;
+        let (ended, busy) = if cfg!(Py_3_12) {
+            ("Cannot call writelines() after write_eof()", "unable to writelines; sendfile is in progress")
+        } else {
+            ("Cannot call write() after write_eof()", "unable to write; sendfile is in progress")
+        };
+        let admits = Self::admits(slf, ended, busy)?;
         if admits && let Some(joined) = buffer::join(list, JOIN) {
             return Self::queue(slf, std::iter::once(Chunk::Copied(joined)));
         }
-        let chunks = list.try_iter()?.map(|data| Chunk::new(&data?)).collect::<PyResult<Vec<_>>>()?;
+        let parts = match list.try_iter() {
+            Ok(parts) => parts.enumerate(),
+            // From Python 3.12 on, asyncio looks first whether there is anything in it.
+            Err(_) if cfg!(Py_3_12) && !list.is_truthy()? => return Ok(()),
+            Err(error) if cfg!(Py_3_12) => return Err(error),
+            Err(_) => return Err(PyTypeError::new_err("can only join an iterable")),
+        };
+        let chunks = parts.map(|(place, data)| part(place, &data?)).collect::<PyResult<Vec<_>>>()?;
         if admits {
             return Self::queue(slf, chunks.into_iter());
         }
@@ -206,9 +232,7 @@ impl Stream {
         let py = slf.py();
         let sent = slf.get().state.with(py, |state| {
             state.is_unflushed = false;
-            let Some(fd) = state.endpoint.fd() else {
-                return Sent::Done;
-            };
+            let fd = state.endpoint.fd().filter(|_| state.lost == 0)?;
             while !state.outbox.is_empty() && !state.is_blocked {
                 let size = state.outbox.size();
                 let answer = if let Some(data) = state.outbox.single() {
@@ -228,11 +252,13 @@ impl Stream {
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.is_blocked = true,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Sent::Failed(error),
+                    Err(error) => return Some(Sent::Failed(error)),
                 }
             }
-            if state.is_blocked { Sent::Blocked } else { Sent::Done }
+            Some(if state.is_blocked { Sent::Blocked } else { Sent::Done })
         });
+        // The outbox of a lost connection is empty because it was dropped: nobody may take that for progress.
+        let Some(sent) = sent else { return Ok(()) };
         match sent {
             Sent::Failed(error) => {
                 return Self::fatal(slf, &errors::os_error(py, &error), "Fatal write error on socket transport");
