@@ -99,6 +99,14 @@ async def test_a_socket_of_ones_own(loop):
     assert sock.fileno() == -1
 
 
+@pytest.mark.parametrize("backlog", [-1, 0, 1])
+async def test_small_backlogs(loop, backlog):
+    """The kernel makes the best of it. Early releases of asyncio then accept nobody."""
+    server = await loop.create_server(support.Echo, HOST, 0, backlog=backlog)
+    assert server.is_serving()
+    server.close()
+
+
 @pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
 async def test_ipv6(loop):
     try:

@@ -195,7 +195,7 @@ impl Listener {
         sock: &Bound<'py, PyAny>,
         factory: Py<PyAny>,
         server: Py<PyAny>,
-        backlog: usize,
+        backlog: isize,
         tls: Option<Security>,
         context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
@@ -218,7 +218,8 @@ impl Listener {
                 Some(security) => Handler::Tls { factory, server, security },
                 None => Handler::Stream { factory, server },
             },
-            backlog,
+            // listen(2) takes a negative number for none, and so does asyncio.
+            backlog: usize::try_from(backlog).unwrap_or(0),
             context: context.map_or_else(|| context::copy_current(py), Ok)?,
             is_context_given,
             token: OwnerCell::new(None),
