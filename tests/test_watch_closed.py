@@ -1,6 +1,9 @@
 """`add_reader` and `add_writer` on descriptors that hang up, are closed, or are used again."""
 
 import asyncio
+import gc
+import warnings
+import weakref
 
 import pytest
 
@@ -54,6 +57,54 @@ async def test_closed_behind_the_loops_back(loop, direction):
     assert remove(fd) is True
     assert remove(fd) is False
     await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("direction", ["reader", "writer"])
+async def test_an_object_is_known_when_it_is_closed(loop, direction):
+    """anyio removes the reader of a socket when whoever waited is done, and may have closed it."""
+    add, remove = getattr(loop, f"add_{direction}"), getattr(loop, f"remove_{direction}")
+    ours, theirs = support.socket_pair("unix")
+    with theirs:
+        add(ours, int)
+        ours.close()
+        assert remove(ours) is True
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            remove(ours)
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            remove(-1)
+
+
+def test_removing_what_is_closed_from_a_closed_loop(new_loop):
+    loop = new_loop()
+    ours, theirs = support.socket_pair("unix")
+    ours.close()
+    theirs.close()
+    loop.close()
+    assert loop.remove_reader(ours) is False
+    assert loop.remove_writer(ours) is False
+
+
+async def test_what_is_watched_lives(loop):
+    """The loop holds the object by which a descriptor was named, until nobody watches it."""
+    ours, theirs = support.socket_pair("unix")
+    with theirs:
+        counter = support.Counter(loop)
+        loop.add_reader(ours, counter)
+        fd, dead = ours.fileno(), weakref.ref(ours)
+        del ours
+        gc.collect()
+        theirs.send(b"x")
+        await counter.at(1)
+        assert dead() is not None
+        dead().recv(10)
+        loop.add_writer(fd, int)
+        assert loop.remove_reader(fd)
+        assert dead() is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            assert loop.remove_writer(fd)
+            gc.collect()
+        assert dead() is None
 
 
 async def test_both_directions_closed_behind_the_loops_back(loop, mioloop_only):

@@ -130,6 +130,11 @@ impl Owned {
         self.sources.get_mut(key(token))
     }
 
+    /// All that is registered, in no order.
+    pub(crate) fn registered(&self) -> impl Iterator<Item = &Registered> {
+        self.sources.values()
+    }
+
     /// The token that a descriptor is registered under.
     pub(crate) fn token_of(&self, fd: RawFd) -> Option<Token> {
         self.fds.get(&fd).copied()

@@ -17,7 +17,7 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyInt, PyString};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
@@ -98,6 +98,9 @@ pub(crate) struct Sink {
 #[derive(Debug)]
 pub(crate) struct Watch {
     fd: RawFd,
+    /// The object by whose `fileno()` it was named, if it was: it lives as long as it is watched, and is known by
+    /// itself when it was closed meanwhile. As in `selectors`.
+    object: Option<Py<PyAny>>,
     reader: Option<Reader>,
     writer: Option<AnyHandle>,
     sink: Option<Sink>,
@@ -125,6 +128,11 @@ impl Watch {
         }
     }
 
+    /// Keeps the object that names the descriptor now; gives the one that did before.
+    fn keep(&mut self, object: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        object.and_then(|object| self.object.replace(object))
+    }
+
     fn take(&mut self, direction: Direction) -> Option<Reader> {
         match direction {
             Direction::Read => self.reader.take(),
@@ -147,6 +155,7 @@ impl Watch {
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
         match &self.reader {
             Some(Reader::Handle(handle)) => handle.traverse(visit)?,
             Some(Reader::Pipe(pipe)) => pipe.traverse(visit)?,
@@ -211,14 +220,16 @@ impl Loop {
         let (values, context) = arguments.bind(py, "_add_reader", &names, &mut room)?;
         let core = slf.get();
         core.check_open()?;
-        let (fd, callback, args) = (&values[0], &values[1], &values[2..]);
-        let fd = descriptor(fd)?;
+        let (object, callback, args) = (&values[0], &values[1], &values[2..]);
+        let fd = descriptor(object)?;
+        let named = (!object.is_instance_of::<PyInt>()).then(|| (*object).to_owned().unbind());
         let handle = Self::new_handle(slf, callback, args, context, intern!(py, "Handle"))?;
         let object = handle.to_object(py).into_bound(py);
         let shared = core.shared(py)?;
         core.release_waits(py, fd, Some(direction));
-        let change = |watch: &mut Watch| watch.replace(direction, handle);
-        let Some((replaced, outcome)) = core.owned.with(py, |owned| owned.change_watch(&shared.poller, fd, change))
+        let change = |watch: &mut Watch| (watch.replace(direction, handle), watch.keep(named));
+        let Some(((replaced, _named_before), outcome)) =
+            core.owned.with(py, |owned| owned.change_watch(&shared.poller, fd, change))
         else {
             return Err(PyRuntimeError::new_err(format!("File descriptor {fd} is used by a transport")));
         };
@@ -227,7 +238,31 @@ impl Loop {
         Ok(object)
     }
 
-    /// `remove_reader(fd)` and `remove_writer(fd)`: whether there was something to remove.
+    /// `remove_reader(fd)` and `remove_writer(fd)` for Python: the object may have been closed meanwhile.
+    pub(crate) fn unwatch_object(&self, fd: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
+        let py = fd.py();
+        if self.is_closed() {
+            return Ok(false);
+        }
+        let number = descriptor(fd).or_else(|error| {
+            let known = error.is_instance_of::<PyValueError>(py).then(|| self.watched_as(fd)).flatten();
+            known.ok_or(error)
+        })?;
+        self.unwatch(py, number, direction)
+    }
+
+    /// The descriptor that an object had when it was watched.
+    fn watched_as(&self, object: &Bound<'_, PyAny>) -> Option<RawFd> {
+        let is_it = |watch: &Watch| watch.object.as_ref().is_some_and(|known| known.is(object));
+        self.owned.with(object.py(), |owned| {
+            owned.registered().find_map(|registered| match registered {
+                Registered::Watch(watch) if is_it(watch) => Some(watch.fd),
+                _ => None,
+            })
+        })
+    }
+
+    /// Removes a reader or a writer: whether there was one.
     pub(crate) fn unwatch(&self, py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<bool> {
         let removed = self.change_existing(py, fd, |watch| watch.take(direction));
         removed.map_or(Ok(false), |reader| reader.cancel(py).map(|()| true))
@@ -269,20 +304,21 @@ impl Loop {
     /// Takes something away; None if there was nothing, and then nothing changes.
     fn change_existing<T>(&self, py: Python<'_>, fd: RawFd, change: impl FnOnce(&mut Watch) -> Option<T>) -> Option<T> {
         let shared = self.shared_or_closed(py)?;
-        self.owned.with(py, |owned| {
+        // What is left of a watch, the object that named it, dies when the borrow is over (invariant 1).
+        let (taken, _left) = self.owned.with(py, |owned| {
             let token = owned.token_of(fd)?;
             let Some(Registered::Watch(watch)) = owned.get_mut(token) else { return None };
             let taken = change(watch)?;
             // Errors: the descriptor was closed behind the loop's back, and the kernel has forgotten it.
             if let Some(level) = watch.level() {
                 drop(shared.poller.register_level(fd, token, level, false));
-            } else {
-                // Nobody is left in it: nothing of Python's dies here.
-                drop(owned.remove(fd, token));
-                drop(shared.poller.deregister(fd));
+                return Some((taken, None));
             }
-            Some(taken)
-        })
+            let left = owned.remove(fd, token);
+            drop(shared.poller.deregister(fd));
+            Some((taken, left))
+        })?;
+        Some(taken)
     }
 
     /// Registers again where level-triggering is made of edges.
@@ -336,7 +372,7 @@ impl Owned {
             let outcome = watch.level().map_or(Ok(()), |level| modify(poller, fd, token, level));
             return Some((changed, outcome));
         }
-        let mut watch = Watch { fd, reader: None, writer: None, sink: None };
+        let mut watch = Watch { fd, object: None, reader: None, writer: None, sink: None };
         let changed = change(&mut watch);
         let Some(level) = watch.level() else { return Some((changed, Ok(()))) };
         let token = self.insert(fd, Registered::Watch(watch));
@@ -368,7 +404,7 @@ fn modify(poller: &Poller, fd: RawFd, token: Token, level: Level) -> io::Result<
 pub(crate) fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = object.py();
     let invalid = || PyValueError::new_err(format!("Invalid file object: {}", errors::repr(object)));
-    let fd = if object.is_instance_of::<pyo3::types::PyInt>() {
+    let fd = if object.is_instance_of::<PyInt>() {
         object.extract::<i64>()?
     } else {
         let number = object.call_method0(intern!(py, "fileno")).and_then(|number| number.extract::<i64>());
