@@ -16,6 +16,8 @@ async def ask(port, words):
     for word in words:
         writer.write(f"{word}\n".encode())
         answers.append((await reader.readline()).decode().strip())
+    writer.write_eof()
+    await reader.read()  # The server has closed the connection then.
     writer.close()
     await writer.wait_closed()
     return answers

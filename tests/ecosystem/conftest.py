@@ -24,7 +24,8 @@ import support
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Other projects' deprecations are theirs to mend; some servers take their time to start."""
     for item in items:
-        item.add_marker(pytest.mark.timeout(150))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(150))
         for kind in ("DeprecationWarning", "PendingDeprecationWarning"):
             item.add_marker(pytest.mark.filterwarnings(f"ignore::{kind}"))
 

@@ -52,6 +52,14 @@ def library(name: str) -> Any:
         missing(name)
 
 
+def source_of(name: str) -> Path:
+    """The source archive of a project, where `pip download` put it."""
+    folder = Path(os.environ.get("MIOLOOP_ECOSYSTEM_SOURCES", "."))
+    for archive in sorted(folder.glob(f"{name}-*.tar.gz")):
+        return archive
+    missing(f"the source archive of {name}, in the folder MIOLOOP_ECOSYSTEM_SOURCES,")
+
+
 def command(name: str, *places: str) -> str:
     """The path of a command: on PATH, beside Python, among a server's usual places."""
     beside = os.path.join(os.path.dirname(sys.executable), name)

@@ -1,10 +1,14 @@
 """anyio, which runs the loop itself and leans on more of asyncio's insides than others."""
 
 import asyncio
+import re
 import ssl
+import sys
+import tarfile
 
 import pytest
 
+import programs
 import support
 from programs import HOST, library
 
@@ -106,3 +110,34 @@ def test_anyio_tls(loop_factory, certificate):
         await listener.aclose()
 
     anyio.run(main, backend_options={"loop_factory": loop_factory})
+
+
+NOT_HERE = {
+    # Where "localhost" is not ::1, as in most containers, these fail on every loop.
+    "ipv6",
+    "dualstack",
+    "multi",
+    "test_tcp_listener_same_port",
+    "test_tcp_listener_retry_after_partial_failure",
+    "test_tcp_listener_total_bind_failure",
+    # Asks a name server of the Internet.
+    "test_getaddrinfo",
+}
+
+
+@pytest.mark.timeout(600)
+def test_its_own_suite(loop_name, mioloop_only, tmp_path):
+    """The part that anyio runs on uvloop, with mioloop in its place: a thousand tests."""
+    library("anyio")
+    for name in ("psutil", "pytest_mock", "trustme", "truststore", "hypothesis"):
+        library(name)
+    with tarfile.open(programs.source_of("anyio")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.glob("anyio-*")
+    chosen = " and not ".join(["asyncio+uvloop", *sorted(NOT_HERE)])
+    words = [sys.executable, "-m", "mioloop", "run", "--as-uvloop", "-m", "pytest", "-q"]
+    words += ["-p", "no:cacheprovider", "-k", chosen, "tests"]
+    with programs.running(words, tmp_path, cwd=folder, env=programs.environment()) as suite:
+        status = suite.process.wait(500)
+        assert status == 0, suite.printed[-5000:]
+        assert int(re.search(r"(\d+) passed", suite.printed)[1]) > 900, suite.printed[-500:]
