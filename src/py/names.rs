@@ -50,11 +50,7 @@ pub(crate) static CERTIFICATE_ERROR: Name = Name::new("ssl", "CertificateError")
 pub(crate) static CONTEXT: Name = Name::new("contextvars", "Context");
 pub(crate) static CREATE_TLS_CONTEXT: Name = Name::new("asyncio.sslproto", "_create_transport_context");
 pub(crate) static FUTURE: Name = Name::new("asyncio.futures", "Future");
-// Before Python 3.13 asyncio's own datagram transports are no instances of its class for them.
-#[cfg(Py_3_13)]
 pub(crate) static DATAGRAM_TRANSPORT: Name = Name::new("asyncio.selector_events", "_SelectorDatagramTransport");
-#[cfg(not(Py_3_13))]
-pub(crate) static DATAGRAM_TRANSPORT: Name = Name::new("asyncio", "DatagramTransport");
 pub(crate) static FORMAT_CALLBACK: Name = Name::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Name = Name::new("asyncio.base_events", "_format_handle");
 pub(crate) static FUTURES_CANCELLED_ERROR: Name = Name::new("concurrent.futures", "CancelledError");
