@@ -41,6 +41,7 @@ def documented(kind):
 def test_every_line_is_tested():
     elsewhere = {
         "python -m mioloop run script.py",
+        "python -m mioloop run --as-uvloop script.py",
         "python -m mioloop run -m package.module",
         "python -m mioloop run -m IPython",
         "python -m mioloop run -m jupyter lab",
