@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import signal
@@ -82,13 +83,28 @@ def test_server(line, tmp_path):
             assert server.ends() in ((0, -signal.SIGTERM) if line.startswith("uvicorn") else (0,))
 
 
-def test_uvicorn_by_itself_takes_another(tmp_path):
-    """So that the tests above mean something."""
+PLAIN = {
+    "daphne": ["app:application", "--port"],
+    "granian": ["--interface", "asgi", "app:application", "--port"],
+    "gunicorn": ["-k", "asgi", "app:application", "-b"],
+    "hypercorn": ["app:application", "-b"],
+    "sanic": ["sanic_app:app", "--port"],
+    "uvicorn": ["app:application", "--port"],
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_check_tells_the_truth(name, tmp_path):
+    """What a server takes by itself is what `python -m mioloop check` says."""
+    programs.library(name)
+    words = [sys.executable, "-m", "mioloop", "check", "--json"]
+    checked = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
     port = programs.free_port()
-    words = words_of("uvicorn app:application", "--port", str(port))
-    with programs.running(words, tmp_path, env=programs.environment()) as server:
+    place = f"{programs.HOST}:{port}" if PLAIN[name][-1] == "-b" else str(port)
+    words = [sys.executable, "-m", name, *PLAIN[name], place]
+    with programs.running(words, tmp_path, env=programs.environment(), cwd=tmp_path) as server:
         server.wait_port(port)
-        assert programs.fetch(port, "/loop") in {"asyncio", "uvloop"}
+        assert programs.fetch(port, "/loop") == checked[name]["takes"]
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
