@@ -97,7 +97,8 @@ embedding: install rust-checks
 	$(VENV)/bin/python tests/embedding/libpython.py || { echo "make: skipped"; exit 0; }; \
 	$(EMBED_ENV) $(CARGO) build $(EMBED_FLAGS) --examples; \
 	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --test embedding; \
-	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --doc
+	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --doc; \
+	$(EMBED_ENV) RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --no-deps $(EMBED_FLAGS)
 
 python-checks: install rust-checks
 	$(call heading,ruff)

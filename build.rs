@@ -1,6 +1,7 @@
 //! Tells the crate which Python it is built for (`Py_3_14`, `Py_GIL_DISABLED`, ...), and keeps facts for bug reports.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -20,8 +21,22 @@ fn main() {
     for name in ["pyo3", "mio"] {
         println!("cargo::rustc-env=MIOLOOP_{}={}", name.to_uppercase(), locked_version(name));
     }
+    link_examples();
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=Cargo.lock");
+}
+
+/// Has the examples and the tests of the Rust API find the libpython that they were linked to.
+fn link_examples() {
+    // A published crate has neither, and cargo refuses arguments for what is not there.
+    if !Path::new("tests/embedding").exists() {
+        return;
+    }
+    if let Some(folder) = pyo3_build_config::get().lib_dir() {
+        for kind in ["examples", "tests"] {
+            println!("cargo::rustc-link-arg-{kind}=-Wl,-rpath,{folder}");
+        }
+    }
 }
 
 /// The version of a dependency, as the lock file has it.

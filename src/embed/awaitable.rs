@@ -13,7 +13,7 @@
 //! ```
 
 use super::home::{BUDGET, Home, Kept};
-use super::scope::Scope;
+use super::scope::{Scope, take_yield};
 use super::{attached, local, lock, panicked};
 use crate::py::cell::OwnerCell;
 use crate::py::coroutine::{Awaitable, Step, define_slots};
@@ -29,7 +29,7 @@ use std::any::TypeId;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -51,15 +51,22 @@ enum State {
 /// What wakes the task that awaits the future.
 struct Alarm {
     home: Arc<Home>,
-    is_rung: AtomicBool,
-    /// The asyncio future that the task waits for, in its home. Set and looked at after a look at `is_rung`, which is set
-    /// before this is looked at: one of the two sides sees the other.
+    /// One of the three below.
+    state: AtomicU8,
+    /// While it is `WAITED`: the asyncio future that the task waits for, in its home.
     waiting: Mutex<Option<DefaultKey>>,
 }
 
+/// The future is polled, or nobody awaits it.
+const QUIET: u8 = 0;
+/// The task waits.
+const WAITED: u8 = 1;
+/// It has rung: the future must be polled again.
+const RUNG: u8 = 2;
+
 impl Alarm {
     fn new(home: &Arc<Home>) -> Arc<Self> {
-        Arc::new(Self { home: Arc::clone(home), is_rung: AtomicBool::new(false), waiting: Mutex::default() })
+        Arc::new(Self { home: Arc::clone(home), state: AtomicU8::new(QUIET), waiting: Mutex::default() })
     }
 
     /// The task does not wait any more, to its end or not.
@@ -73,31 +80,24 @@ impl Alarm {
     /// Has a future resolved when the alarm rings; false: it has rung already.
     fn wait(&self, future: &Bound<'_, PyAny>) -> bool {
         let key = self.home.wait(Kept { object: future.clone().unbind(), crossing: None });
-        let is_rung = {
-            let mut waiting = lock(&self.waiting);
-            let is_rung = self.is_rung();
-            if !is_rung {
-                *waiting = Some(key);
-            }
-            is_rung
-        };
-        if is_rung {
-            drop(self.home.take(key));
+        *lock(&self.waiting) = Some(key);
+        let is_quiet = self.state.compare_exchange(QUIET, WAITED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if !is_quiet {
+            self.forget();
         }
-        !is_rung
+        is_quiet
     }
 
     fn is_rung(&self) -> bool {
-        self.is_rung.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) == RUNG
     }
 
     fn ring(&self) {
-        if self.is_rung.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let waiting = lock(&self.waiting).take();
-        if let Some(key) = waiting {
-            self.home.resolve(key);
+        if !self.is_rung() && self.state.swap(RUNG, Ordering::AcqRel) == WAITED {
+            let waiting = lock(&self.waiting).take();
+            if let Some(key) = waiting {
+                self.home.resolve(key);
+            }
         }
     }
 }
@@ -167,7 +167,7 @@ impl RustFuture {
         alarm.forget();
         let waker = Waker::from(Arc::clone(&alarm));
         let scope = Scope::enter(&home, event_loop.clone_ref(py));
-        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut future, &alarm, &waker, &scope)));
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut future, &alarm, &waker)));
         let told = scope.leave(py, &home, &event_loop);
         let outcome = match polled {
             Ok(Poll::Pending) => {
@@ -199,13 +199,15 @@ impl RustFuture {
 }
 
 /// Polls the future, and again if it has woken itself meanwhile; not for ever, and not if it wants to give up its turn.
-fn poll(future: &mut Boxed, alarm: &Alarm, waker: &Waker, scope: &Scope) -> Poll<PyResult<Py<PyAny>>> {
+fn poll(future: &mut Boxed, alarm: &Alarm, waker: &Waker) -> Poll<PyResult<Py<PyAny>>> {
+    let mut context = Context::from_waker(waker);
     let mut count = 0;
+    take_yield();
     loop {
-        alarm.is_rung.store(false, Ordering::Release);
-        let polled = future.as_mut().poll(&mut Context::from_waker(waker));
+        alarm.state.store(QUIET, Ordering::Release);
+        let polled = future.as_mut().poll(&mut context);
         count += 1;
-        if polled.is_ready() || !alarm.is_rung() || count == BUDGET || scope.has_yielded() {
+        if polled.is_ready() || !alarm.is_rung() || count == BUDGET || take_yield() {
             return polled;
         }
     }

@@ -256,9 +256,8 @@ impl Home {
             if batch.is_empty() {
                 break;
             }
-            count += batch.len();
             while let Some(item) = batch.pop_front() {
-                outcome = item.run(&event_loop, &mut entered);
+                outcome = item.run(&event_loop, &mut entered, &mut count);
                 if outcome.is_err() {
                     break;
                 }
@@ -343,11 +342,12 @@ fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
 }
 
 impl Item {
-    /// An error leaves the loop.
-    fn run(self, event_loop: &Bound<'_, PyAny>, entered: &mut Entered) -> PyResult<()> {
+    /// Adds to the count of what was done in this turn. An error leaves the loop.
+    fn run(self, event_loop: &Bound<'_, PyAny>, entered: &mut Entered, count: &mut usize) -> PyResult<()> {
         let py = event_loop.py();
+        *count += 1;
         match self {
-            Self::Poll(task) => task.poll(event_loop, entered),
+            Self::Poll(task) => task.poll(event_loop, entered, count),
             Self::Resolve(future) => {
                 entered.leave(py)?;
                 resolve(event_loop, future.bind(py))

@@ -3,19 +3,32 @@
 use super::attached;
 use super::home::{Home, Item};
 use pyo3::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 struct Current {
     home: Arc<Home>,
     event_loop: Py<PyAny>,
-    /// A future that is polled has given up its turn.
-    has_yielded: bool,
 }
 
 thread_local! {
     /// The loop on whose behalf this thread polls Rust futures.
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+thread_local! {
+    /// The future that is polled in this thread has given up its turn.
+    static HAS_YIELDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Has who polls in this thread let others have their turn.
+pub(super) fn yield_turn() {
+    HAS_YIELDED.set(true);
+}
+
+/// Whether that was asked for since the last call.
+pub(super) fn take_yield() -> bool {
+    HAS_YIELDED.replace(false)
 }
 
 /// While it lasts, this thread polls on behalf of a loop.
@@ -25,7 +38,7 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn enter(home: &Arc<Home>, event_loop: Py<PyAny>) -> Self {
-        let current = Some(Current { home: Arc::clone(home), event_loop, has_yielded: false });
+        let current = Some(Current { home: Arc::clone(home), event_loop });
         Self { previous: CURRENT.with(|place| place.replace(current)) }
     }
 
@@ -33,22 +46,6 @@ impl Scope {
     pub(super) fn leave(self, py: Python<'_>, home: &Arc<Home>, event_loop: &Py<PyAny>) -> PyResult<()> {
         drop(self);
         home.tell_if_due(py, event_loop)
-    }
-
-    /// Has who polls in this thread let others have their turn.
-    pub(super) fn yield_turn() {
-        // An error: the thread is ending, and polls nothing more.
-        let _ = CURRENT.try_with(|place| {
-            if let Some(current) = place.borrow_mut().as_mut() {
-                current.has_yielded = true;
-            }
-        });
-    }
-
-    /// Whether that has been asked for since this scope began.
-    pub(super) fn has_yielded(&self) -> bool {
-        let has = CURRENT.try_with(|place| place.borrow().as_ref().is_some_and(|current| current.has_yielded));
-        has.unwrap_or(true)
     }
 
     /// The loop that this thread polls for.

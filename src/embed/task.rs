@@ -3,19 +3,20 @@
 //! A [`Task`] owns a future and the Python context that it is polled in, until it ends or its loop does. Wakers hold the
 //! task, never the loop: a waker that outlives both does nothing.
 
-use super::home::{Home, Item};
+use super::home::{BUDGET, Home, Item};
 #[cfg(feature = "async-runtimes")]
 use super::scope::HomeSearch;
-use super::scope::Scope;
+use super::scope::{Scope, take_yield};
 use super::{is_exit, lock, panicked, report};
 use crate::py::context::{self, Entered};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use slotmap::DefaultKey;
+use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -35,10 +36,20 @@ pub(crate) struct Task {
     key: OnceLock<DefaultKey>,
     /// None while it is polled, and at the end.
     body: Mutex<Option<Body>>,
-    is_queued: AtomicBool,
+    /// One of the four below.
+    state: AtomicU8,
     /// Nobody wants it any more.
     is_discarded: AtomicBool,
 }
+
+/// It waits to be woken.
+const IDLE: u8 = 0;
+/// It is in its home's queue.
+const QUEUED: u8 = 1;
+/// It is polled.
+const RUNNING: u8 = 2;
+/// It is polled, and was woken since that began.
+const WOKEN: u8 = 3;
 
 impl Task {
     pub(crate) fn new(future: Boxed, context: Option<Py<PyAny>>) -> Arc<Self> {
@@ -46,7 +57,7 @@ impl Task {
             home: OnceLock::new(),
             key: OnceLock::new(),
             body: Mutex::new(Some(Body { future, context })),
-            is_queued: AtomicBool::new(false),
+            state: AtomicU8::new(IDLE),
             is_discarded: AtomicBool::new(false),
         })
     }
@@ -66,14 +77,23 @@ impl Task {
         }
     }
 
-    /// Has it polled, by the loop's thread.
+    /// Has it polled, by the loop's thread. While it is polled, that is for who polls it to see.
     fn queue(self: &Arc<Self>) {
-        let Some(home) = self.home.get() else {
-            self.wake_homeless();
-            return;
+        let wake = |state| match state {
+            IDLE => Some(QUEUED),
+            RUNNING => Some(WOKEN),
+            _ => None,
         };
-        if !self.is_queued.swap(true, Ordering::AcqRel) && home.push(Item::Poll(Arc::clone(self))).is_err() {
-            self.discard();
+        if self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, wake) == Ok(IDLE) {
+            self.push();
+        }
+    }
+
+    fn push(self: &Arc<Self>) {
+        match self.home.get() {
+            Some(home) if home.push(Item::Poll(Arc::clone(self))).is_ok() => {}
+            Some(_) => self.discard(),
+            None => self.wake_homeless(),
         }
     }
 
@@ -81,36 +101,26 @@ impl Task {
     #[cfg(feature = "async-runtimes")]
     pub(crate) fn poll_homeless(self: &Arc<Self>) {
         let search = HomeSearch::begin();
-        loop {
-            self.is_queued.store(false, Ordering::Release);
-            let Some(mut body) = lock(&self.body).take() else { return };
-            let waker = Waker::from(Arc::clone(self));
-            let polled = catch_unwind(AssertUnwindSafe(|| body.future.as_mut().poll(&mut Context::from_waker(&waker))));
-            if !matches!(polled, Ok(Poll::Pending)) || self.is_discarded.load(Ordering::Acquire) {
-                drop_caught(Some(body));
-                return;
-            }
-            *lock(&self.body) = Some(body);
-            if let Some(home) = search.found() {
-                self.settle(&home);
-                return;
-            }
-            if !self.is_queued.load(Ordering::Acquire) {
-                return;
-            }
+        let Some(mut body) = lock(&self.body).take() else { return };
+        let polled = self.poll_body(&mut body, &mut 0);
+        if !matches!(polled, Ok(Poll::Pending)) || self.is_discarded.load(Ordering::Acquire) {
+            drop_caught(Some(body));
+            return;
+        }
+        *lock(&self.body) = Some(body);
+        let is_woken = self.state.swap(IDLE, Ordering::AcqRel) == WOKEN;
+        match search.found() {
+            Some(home) => self.settle(&home),
+            None if is_woken => self.queue(),
+            None => {}
         }
     }
 
     /// A task without a loop is woken: the loop of whoever wakes it has it from now on; nobody else would poll it.
     fn wake_homeless(self: &Arc<Self>) {
-        self.is_queued.store(true, Ordering::Release);
-        if lock(&self.body).is_none() {
-            // It is being polled, and will be polled again.
-            return;
-        }
         match Scope::home() {
             Some(home) => {
-                self.is_queued.store(false, Ordering::Release);
+                self.state.store(IDLE, Ordering::Release);
                 self.settle(&home);
             }
             None => self.discard(),
@@ -137,10 +147,33 @@ impl Task {
         drop_caught(body);
     }
 
+    /// Polls the future, and again if it has woken itself meanwhile; not for ever (`count`: what was done in this turn), and
+    /// not if it wants to give up its turn.
+    fn poll_body(self: &Arc<Self>, body: &mut Body, count: &mut usize) -> Result<Poll<()>, Box<dyn Any + Send>> {
+        let waker = Waker::from(Arc::clone(self));
+        let mut context = Context::from_waker(&waker);
+        take_yield();
+        catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                self.state.store(RUNNING, Ordering::Release);
+                let polled = body.future.as_mut().poll(&mut context);
+                let is_woken = self.state.load(Ordering::Acquire) == WOKEN;
+                if polled.is_ready() || !is_woken || *count >= BUDGET || take_yield() {
+                    return polled;
+                }
+                *count += 1;
+            }
+        }))
+    }
+
     /// Polls the future, in its context. An error leaves the loop.
-    pub(super) fn poll(self: Arc<Self>, event_loop: &Bound<'_, PyAny>, entered: &mut Entered) -> PyResult<()> {
+    pub(super) fn poll(
+        self: Arc<Self>,
+        event_loop: &Bound<'_, PyAny>,
+        entered: &mut Entered,
+        count: &mut usize,
+    ) -> PyResult<()> {
         let py = event_loop.py();
-        self.is_queued.store(false, Ordering::Release);
         if self.is_discarded.load(Ordering::Acquire) {
             self.end();
             return Ok(());
@@ -153,11 +186,14 @@ impl Task {
             // One that is entered already is that of whoever has called this loop's turn: it is current.
             entered.switch(py, context).or_else(|error| if is_exit(py, &error) { Err(error) } else { Ok(()) })?;
         }
-        let waker = Waker::from(Arc::clone(&self));
-        let outcome = catch_unwind(AssertUnwindSafe(|| body.future.as_mut().poll(&mut Context::from_waker(&waker))));
-        match outcome {
+        match self.poll_body(&mut body, count) {
             Ok(Poll::Pending) if !self.is_discarded.load(Ordering::Acquire) => {
                 *lock(&self.body) = Some(body);
+                let is_idle = self.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
+                if !is_idle {
+                    self.state.store(QUEUED, Ordering::Release);
+                    self.push();
+                }
                 // Discarded in between, which found nothing to drop.
                 if self.is_discarded.load(Ordering::Acquire) {
                     self.end();

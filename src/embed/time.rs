@@ -4,7 +4,7 @@
 //! dropped.
 
 use super::home::{Home, Kept};
-use super::scope::{Scope, with_loop};
+use super::scope::{Scope, with_loop, yield_turn};
 use super::{attached, lock};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
@@ -212,7 +212,7 @@ pub async fn yield_now() {
         if std::mem::replace(&mut is_over, true) {
             return Poll::Ready(());
         }
-        Scope::yield_turn();
+        yield_turn();
         cx.waker().wake_by_ref();
         Poll::Pending
     });

@@ -27,7 +27,19 @@ tests![
     a_post_that_panics_is_reported,
     calls_of_a_thread_keep_their_order,
     other_loops_serve_too,
+    a_loop_of_another_thread_is_found,
+    debug_mode_changes_nothing,
 ];
+
+/// What other threads may have: it does not compile otherwise.
+const _: () = {
+    const fn may_be_sent_and_shared<T: Send + Sync + Clone>() {}
+    const fn may_be_sent<T: Send>() {}
+    may_be_sent_and_shared::<Remote>();
+    may_be_sent::<embed::JoinHandle<u8>>();
+    may_be_sent::<embed::PyFuture>();
+    may_be_sent::<embed::Sleep>();
+};
 
 fn tasks_give_their_results() -> Outcome {
     let sum = embed::block_on(async {
@@ -326,6 +338,57 @@ loop.close()";
         assert_eq!(globals.get_item("total")?.unwrap().extract::<i32>()?, 700);
         let closed = Remote::of(&globals.get_item("loop")?.unwrap()).unwrap_err();
         assert_eq!(closed.value(py).to_string(), "Event loop is closed");
+        Ok(())
+    })
+}
+
+/// Loops that run in another thread already, when Rust hears of them for the first time.
+fn a_loop_of_another_thread_is_found() -> Outcome {
+    Python::attach(|py| {
+        for class in ["mioloop.Loop", "asyncio.SelectorEventLoop"] {
+            let code = format!(
+                "import asyncio, mioloop, threading
+loop = {class}()
+thread = threading.Thread(target=loop.run_forever)
+thread.start()"
+            );
+            let globals = execute(py, &code, &[])?;
+            let event_loop = globals.get_item("loop")?.unwrap();
+            let remote = Remote::of(&event_loop)?;
+            let (there, value) = py.detach(move || -> PyResult<_> {
+                let there = crate::crossing::wait(remote.spawn(async { thread::current().id() }))?;
+                let nap =
+                    remote.run_coroutine(|py| Ok(py.import("asyncio")?.call_method1("sleep", (0.001, 3))?.unbind()));
+                Ok((there, crate::crossing::wait(nap)?))
+            })?;
+            assert_ne!(there, thread::current().id());
+            assert_eq!(value.extract::<i32>(py)?, 3);
+            execute(
+                py,
+                "loop.call_soon_threadsafe(loop.stop)\nthread.join()\nloop.close()",
+                &[("loop", event_loop), ("thread", globals.get_item("thread")?.unwrap())],
+            )?;
+        }
+        Ok(())
+    })
+}
+
+fn debug_mode_changes_nothing() -> Outcome {
+    Python::attach(|py| {
+        let work = function(py, |py| {
+            let task = embed::spawn(py, async {
+                let (sender, receiver) = futures_channel::oneshot::channel();
+                thread::spawn(move || sender.send(5));
+                embed::sleep(Duration::from_millis(1)).await?;
+                Ok::<_, PyErr>(receiver.await.unwrap())
+            })?;
+            Ok(embed::into_awaitable(py, async move { task.await? })?.unbind())
+        })?;
+        let code = "import asyncio
+async def main():
+    asyncio.get_running_loop().set_debug(True)
+    return sum(await asyncio.gather(*(work() for _ in range(20))))";
+        assert_eq!(run_main(py, code, &[("work", work)])?.extract::<i32>()?, 100);
         Ok(())
     })
 }

@@ -98,46 +98,73 @@ async fn wake_once() {
     once.await;
 }
 
-/// Is woken so often: by itself, or by another thread that waits for each answer.
-async fn be_woken(count: usize, by_thread: bool) -> PyResult<usize> {
-    if !by_thread {
-        for _ in 0..count {
-            wake_once().await;
+/// How a future is woken.
+#[derive(Clone, Copy)]
+enum How {
+    /// By itself, while it is polled.
+    Itself,
+    /// When its runtime has let others have their turn.
+    Turn,
+    /// By another thread, which waits for each answer.
+    Thread,
+}
+
+impl How {
+    fn new(how: &str) -> PyResult<Self> {
+        match how {
+            "itself" => Ok(Self::Itself),
+            "turn" => Ok(Self::Turn),
+            "thread" => Ok(Self::Thread),
+            _ => Err(PyValueError::new_err(format!("how is itself, turn or thread, not {how}"))),
         }
-        return Ok(count);
     }
-    let (ask, asked) = std::sync::mpsc::channel::<futures_channel::oneshot::Sender<()>>();
-    let other = thread::spawn(move || asked.into_iter().try_for_each(|sender| sender.send(())));
-    for _ in 0..count {
-        let (sender, receiver) = futures_channel::oneshot::channel();
-        ask.send(sender).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        receiver.await.map_err(|error| PyValueError::new_err(error.to_string()))?;
+}
+
+/// Is woken so often. `turn`: what gives up the turn in this runtime.
+async fn be_woken<T: Future<Output = ()>>(count: usize, how: How, turn: fn() -> T) -> PyResult<usize> {
+    match how {
+        How::Itself => {
+            for _ in 0..count {
+                wake_once().await;
+            }
+        }
+        How::Turn => {
+            for _ in 0..count {
+                turn().await;
+            }
+        }
+        How::Thread => {
+            let (ask, asked) = std::sync::mpsc::channel::<futures_channel::oneshot::Sender<()>>();
+            let other = thread::spawn(move || asked.into_iter().try_for_each(|sender| sender.send(())));
+            for _ in 0..count {
+                let (sender, receiver) = futures_channel::oneshot::channel();
+                ask.send(sender).map_err(|error| PyValueError::new_err(error.to_string()))?;
+                receiver.await.map_err(|error| PyValueError::new_err(error.to_string()))?;
+            }
+            drop(ask);
+            // It has nothing left to do.
+            let _ = other.join();
+        }
     }
-    drop(ask);
-    // It has nothing left to do.
-    let _ = other.join();
     Ok(count)
 }
 
 /// The benchmark's future, through tokio.
 #[pyfunction]
-#[pyo3(signature = (count, by_thread=false))]
-fn tokio_wakes(py: Python<'_>, count: usize, by_thread: bool) -> PyResult<Bound<'_, PyAny>> {
-    py_tokio::future_into_py(py, be_woken(count, by_thread))
+fn tokio_wakes<'py>(py: Python<'py>, count: usize, how: &str) -> PyResult<Bound<'py, PyAny>> {
+    py_tokio::future_into_py(py, be_woken(count, How::new(how)?, tokio::task::yield_now))
 }
 
 /// The same on the loop's thread, through the same functions of `pyo3-async-runtimes`.
 #[pyfunction]
-#[pyo3(signature = (count, by_thread=false))]
-fn loop_wakes(py: Python<'_>, count: usize, by_thread: bool) -> PyResult<Bound<'_, PyAny>> {
-    generic::future_into_py::<LoopRuntime, _, _>(py, be_woken(count, by_thread))
+fn loop_wakes<'py>(py: Python<'py>, count: usize, how: &str) -> PyResult<Bound<'py, PyAny>> {
+    generic::future_into_py::<LoopRuntime, _, _>(py, be_woken(count, How::new(how)?, embed::yield_now))
 }
 
 /// The same on the loop's thread, with `mioloop::embed`.
 #[pyfunction]
-#[pyo3(signature = (count, by_thread=false))]
-fn embed_wakes(py: Python<'_>, count: usize, by_thread: bool) -> PyResult<Bound<'_, PyAny>> {
-    embed::into_awaitable(py, be_woken(count, by_thread))
+fn embed_wakes<'py>(py: Python<'py>, count: usize, how: &str) -> PyResult<Bound<'py, PyAny>> {
+    embed::into_awaitable(py, be_woken(count, How::new(how)?, embed::yield_now))
 }
 
 /// The names of the threads that polled: one future of each kind, in the order tokio, loop, embed.
