@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import sys
 import weakref
 
@@ -171,6 +172,81 @@ async def test_a_transport_lives_while_it_is_connected(loop, kind):
     await support.turns(5)
 
 
+async def test_a_connection_that_only_its_program_can_use(loop, kind):
+    """The peer has said all it had to say: the loop has no use for the transport any more."""
+    ours, theirs = support.socket_pair(kind)
+    transport, protocol = await loop.create_connection(support.Recorder, sock=ours)
+    protocol.keep_open_at_eof = True
+    del ours
+    theirs.shutdown(socket.SHUT_WR)
+    await protocol.wait_event("eof")
+    await support.turns(2)
+    held = [transport, protocol]
+    del transport, protocol
+    with pytest.warns(ResourceWarning) as caught:
+        drop(held)
+    assert messages_of(caught) == ["unclosed transport"]
+    assert await support.read_to_end(theirs) == b""
+    theirs.close()
+
+
+async def test_a_half_closed_transport_keeps_its_descriptor(loop, kind):
+    protocol = support.Recorder()
+    protocol.keep_open_at_eof = True
+    async with support.transport_and_socket(protocol, kind) as (transport, peer):
+        fd = transport.get_extra_info("socket").fileno()
+        peer.shutdown(socket.SHUT_WR)
+        await protocol.wait_event("eof")
+        await support.turns(2)
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            loop.add_reader(fd, int)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+async def test_handlers_that_do_not_close(loop):
+    """A server lives on when its clients close, whatever its handlers forget."""
+    handled = []
+
+    async def handle(reader, writer):
+        handled.append(await reader.read())
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    descriptors = len(support.open_descriptors())
+    for count in range(1, 11):
+        _, writer = await asyncio.open_connection("127.0.0.1", support.port_of(server))
+        writer.write(b"hello")
+        writer.close()
+        await writer.wait_closed()
+        while len(handled) < count:  # noqa: ASYNC110 - the handler says so
+            await asyncio.sleep(0)
+    await support.turns(5)
+    for _ in range(2):
+        gc.collect()
+        await support.turns(5)
+    assert handled == [b"hello"] * 10
+    assert len(support.open_descriptors()) == descriptors
+    server.close()
+    await asyncio.wait_for(server.wait_closed(), 5)
+
+
+async def test_much_is_written_after_the_end(loop, kind):
+    """Nothing is watched while there is nothing to send, and again when there is."""
+    protocol = support.Recorder()
+    protocol.keep_open_at_eof = True
+    async with support.transport_and_socket(protocol, kind, 4096) as (transport, peer):
+        peer.shutdown(socket.SHUT_WR)
+        await protocol.wait_event("eof")
+        for _ in range(3):
+            transport.write(bytes(500_000))
+            assert len(await support.read_exactly(peer, 500_000)) == 500_000
+            await support.turns(3)
+        transport.write(bytes(500_000))
+        transport.close()
+        assert len(await support.read_to_end(peer)) == 500_000
+        await protocol.wait_event("lost")
+    assert protocol.error is None
+
+
 async def test_written_data_is_let_go(loop, kind):
     received = support.Recorder()
     async with support.transport_pair(support.Recorder(), received, kind) as (transport, _):
@@ -182,9 +258,9 @@ async def test_written_data_is_let_go(loop, kind):
         assert sys.getrefcount(data) == before
 
 
-def messages_of(warnings):
+def messages_of(caught):
     """The texts of the warnings that the transports and loops themselves gave."""
-    texts = [str(warning.message) for warning in warnings]
+    texts = [str(warning.message) for warning in caught]
     return sorted(" ".join(text.split()[:2]) for text in texts if "socket.socket" not in text)
 
 

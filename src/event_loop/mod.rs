@@ -72,6 +72,11 @@ impl Loop {
         self.is_debug.load(Ordering::Relaxed)
     }
 
+    /// Weak references, by descriptor, to the transports that are not registered.
+    pub(crate) fn other_transports(&self) -> Option<&Py<PyDict>> {
+        self.other_transports.get()
+    }
+
     #[inline]
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)

@@ -130,6 +130,7 @@ impl Stream {
         let py = slf.py();
         let core = slf.get().core.get();
         let shared = core.shared_or_closed(py);
+        slf.get().forget_unregistered(py)?;
         let (registration, closing, server, waiter) = slf.get().state.with(py, |state| {
             state.endpoint.note_addresses();
             let registration = state.token.take().zip(state.endpoint.fd());
@@ -152,7 +153,7 @@ impl Stream {
             }
         }
         match server {
-            Some(server) => closed.and(detach(server.bind(py), slf)),
+            Some(server) => closed.and(detach(server.bind(py), slf.as_any())),
             None => closed,
         }
     }

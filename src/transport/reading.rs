@@ -297,7 +297,7 @@ impl Stream {
         slf.get().state.with(py, |state| state.is_read_ended = true);
         let keeps_open = protocol.call_method0(intern!(py, "eof_received")).and_then(|answer| answer.is_truthy());
         match keeps_open {
-            Ok(true) => Ok(()),
+            Ok(true) => Self::unregister_if_idle(slf),
             Ok(false) => Self::close_gently(slf),
             Err(error) if is_exit(py, &error) => Err(error),
             Err(error) => Self::fatal(slf, &error, "Fatal error: protocol.eof_received() call failed."),

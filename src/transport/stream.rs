@@ -21,7 +21,7 @@ use pyo3::exceptions::{PyConnectionError, PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyType, PyWeakrefReference};
 use std::ffi::CString;
 use std::os::fd::RawFd;
 
@@ -123,7 +123,7 @@ impl Stream {
         outcome
     }
 
-    fn register(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn register(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let core = slf.get().core.get();
         let Some(shared) = core.shared_or_closed(py) else {
@@ -146,6 +146,39 @@ impl Stream {
         match shared.poller.register(fd, token, interest) {
             Ok(()) => Ok(()),
             Err(error) => Self::fatal(slf, &errors::os_error(py, &error), "Fatal read error on socket transport"),
+        }
+    }
+
+    /// Ends the registration of a transport that has nothing more to read, and nothing that waits to be sent.
+    ///
+    /// As in asyncio, the loop lets go of it, so that it is closed when the program drops it: servers whose handlers
+    /// return without closing live on that.
+    #[cold]
+    pub(super) fn unregister_if_idle(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get().core.get();
+        let registration = slf.get().state.with(py, |state| {
+            let fd = state.endpoint.fd().filter(|_| state.is_read_ended && !state.is_blocked)?;
+            Some((fd, state.token.take()?))
+        });
+        let Some((fd, token)) = registration else { return Ok(()) };
+        if let Some(shared) = core.shared_or_closed(py) {
+            // An error: the kernel has forgotten the descriptor by itself.
+            drop(shared.poller.deregister(fd));
+        }
+        drop(core.owned.with(py, |owned| owned.remove(fd, token)));
+        // Others are still warned off its descriptor.
+        let Some(others) = core.other_transports() else { return Ok(()) };
+        others.bind(py).set_item(fd, PyWeakrefReference::new(slf)?)
+    }
+
+    /// Undoes the last step of [`Self::unregister_if_idle`]; to be called while the descriptor is still ours.
+    pub(super) fn forget_unregistered(&self, py: Python<'_>) -> PyResult<()> {
+        let found =
+            self.state.with(py, |state| state.endpoint.fd().filter(|_| state.token.is_none() && state.is_read_ended));
+        match (found, self.core.get().other_transports()) {
+            (Some(fd), Some(others)) if others.bind(py).contains(fd)? => others.bind(py).del_item(fd),
+            _ => Ok(()),
         }
     }
 
@@ -354,19 +387,29 @@ impl Stream {
     }
 
     fn __clear__(&self) {
-        drop(self.state.try_with(|state| (state.protocol.take(), std::mem::take(&mut state.rare))));
+        drop(self.state.try_with(|state| {
+            // The server is told by the destructor.
+            let server = state.rare.server.take();
+            let rare = std::mem::replace(&mut state.rare, Rare { server, ..Rare::default() });
+            (state.protocol.take(), rare)
+        }));
     }
 }
 
 impl Drop for Stream {
-    /// A transport that nobody closed: asyncio's warning, and the socket is closed by its owner.
+    /// A transport that nobody closed: asyncio's warning, the socket is closed, and the server hears of it.
     fn drop(&mut self) {
         let warn = |py: Python<'_>| {
             let Some(text) = self.state.with(py, |state| state.endpoint.fd().map(|_| state.text())) else {
                 return;
             };
             let text = CString::new(format!("unclosed transport {text}")).unwrap_or_default();
-            if let Err(error) = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1) {
+            let warned = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1);
+            let (closing, server) = self.state.with(py, |state| (state.endpoint.take(), state.rare.server.take()));
+            let closed = closing.close(py);
+            // There is no object any more that could be named: the server's set, which is weak, has forgotten it.
+            let told = server.map_or(Ok(()), |server| detach(server.bind(py), server.bind(py)));
+            for error in [warned, closed, told].into_iter().filter_map(Result::err) {
                 error.write_unraisable(py, None);
             }
         };
@@ -383,7 +426,7 @@ fn attach(server: &Bound<'_, PyAny>, stream: &Bound<'_, Stream>) -> PyResult<()>
 }
 
 /// Tells the server of a transport's end.
-pub(super) fn detach(server: &Bound<'_, PyAny>, stream: &Bound<'_, Stream>) -> PyResult<()> {
+pub(super) fn detach(server: &Bound<'_, PyAny>, stream: &Bound<'_, PyAny>) -> PyResult<()> {
     let name = intern!(server.py(), "_detach");
     if cfg!(Py_3_13) { server.call_method1(name, (stream,)) } else { server.call_method0(name) }.map(drop)
 }

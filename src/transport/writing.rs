@@ -274,16 +274,20 @@ impl Stream {
         let py = slf.py();
         Self::check_low(slf)?;
         // The protocol may have written more.
-        let (is_drained, ends, closes, waiter) = slf.get().state.with(py, |state| {
+        let (is_drained, is_read_ended, ends, closes, waiter) = slf.get().state.with(py, |state| {
             let is_drained = state.outbox.is_empty() && state.lost == 0;
             let waiter =
                 if is_drained { state.rare.empty_waiter.as_ref().map(|waiter| waiter.clone_ref(py)) } else { None };
-            (is_drained, state.is_write_ended, state.is_closing, waiter)
+            (is_drained, state.is_read_ended, state.is_write_ended, state.is_closing, waiter)
         });
         if !is_drained {
             return Ok(());
         }
-        Self::want_writable(slf, false)?;
+        if is_read_ended {
+            Self::unregister_if_idle(slf)?;
+        } else {
+            Self::want_writable(slf, false)?;
+        }
         if let Some(waiter) = waiter {
             names::SET_RESULT_UNLESS_CANCELLED.get(py)?.call1((waiter, py.None()))?;
         }
@@ -299,6 +303,9 @@ impl Stream {
     /// Unix sockets are registered for writability only while they wait for it.
     fn want_writable(slf: &Bound<'_, Self>, wanted: bool) -> PyResult<()> {
         let py = slf.py();
+        if wanted && slf.get().state.with(py, |state| state.token.is_none() && state.is_read_ended) {
+            return Self::register(slf);
+        }
         let place = slf.get().state.with(py, |state| {
             let (fd, token) = (state.endpoint.fd()?, state.token?);
             let changes = !state.endpoint.is_tcp() && state.is_write_registered != wanted;
