@@ -102,6 +102,7 @@ TABLE = [
     asks("asyncio.selector_events", "_add_writer", "_remove_writer", "_transports", "_selector"),
     asks("asyncio.sslproto", "_force_close"),
     asks("test.test_asyncio.test_ssl", "_ssl_protocol", "_test__append_write_backlog"),
+    asks("test.test_asyncio.test_server_context", "_app_reading_paused", since=(3, 15)),
     asks("asyncio.unix_events", "_unix_server_sockets", since=(3, 13)),
     # What is ours under asyncio's name: no asyncio code comes to look, but tests and tools do.
     has(LOOP, "_add_callback", "_add_callback_signalsafe", "_handle_signal", "_signal_handlers"),

@@ -1,9 +1,11 @@
 """`loop.sendfile` and `loop.sock_sendfile`: offsets, counts, files that change, errors."""
 
 import asyncio
+import errno
 import io
 import os
 import socket
+import types
 
 import pytest
 
@@ -124,14 +126,26 @@ async def test_what_is_not_a_file_of_the_system(loop, kind):
 
 
 async def test_what_the_kernel_refuses(loop, target, tmp_path):
-    """A pipe cannot be sent from."""
+    """A folder cannot be sent from."""
+    target, _ = target
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    folder = types.SimpleNamespace(fileno=lambda: descriptor)
+    try:
+        with pytest.raises(asyncio.SendfileNotAvailableError, match=r"os.sendfile call failed"):
+            await target.send(folder, 0, 10, fallback=False)
+    finally:
+        os.close(descriptor)
+
+
+async def test_what_has_no_position(loop, target):
+    """A pipe cannot be sent from either; newer releases find that out by setting its position."""
     target, _ = target
     reading, writing = os.pipe()
-    file = os.fdopen(reading, "rb", 0)
-    with pytest.raises(asyncio.SendfileNotAvailableError, match=r"os.sendfile call failed"):
-        await target.send(file, 0, 10, fallback=False)
-    file.close()
-    os.close(writing)
+    with os.fdopen(reading, "rb", 0) as file, os.fdopen(writing, "wb"):
+        with pytest.raises((asyncio.SendfileNotAvailableError, OSError)) as raised:
+            await target.send(file, 0, 10, fallback=False)
+        if not isinstance(raised.value, asyncio.SendfileNotAvailableError):
+            assert raised.value.errno == errno.ESPIPE
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 5])

@@ -324,6 +324,12 @@ impl Tls {
         self.state.with(py, |state| state.write_flow.is_paused())
     }
 
+    /// For CPython's tests.
+    #[getter]
+    fn _app_reading_paused(&self, py: Python<'_>) -> bool {
+        self.state.with(py, |state| state.is_paused)
+    }
+
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<Loop> {
         self.core.clone_ref(py)
