@@ -247,7 +247,8 @@ def test_many_datagrams_at_a_time(script, tmp_path, mioloop_only):
     reads = calls["recvfrom"] + calls["recvmmsg"]
     assert reads < messages / 3
     assert calls["sendto"] + calls["sendmmsg"] <= reads
-    assert polls(calls) <= reads + 2
+    # A busy loop polls by the clock too: more often on a slow machine.
+    assert polls(calls) <= reads * 3 / 2
     assert calls["epoll_ctl"] == 0
 
 
