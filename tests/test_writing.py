@@ -250,7 +250,8 @@ def test_what_write_refuses(loop, model, kind, data):
     assert loop.run_until_complete(refused()) == model.run_until_complete(refused())
 
 
-REFUSED_LINES = [5, ["text"], [5], [b"data", None, b"data"], b"data", "text"]
+# The wrong one comes first: asyncio of Python 3.15 keeps those before it, and never sends them.
+REFUSED_LINES = [5, ["text"], [5], [5, b"data"], b"data", "text"]
 
 
 @pytest.mark.parametrize("pieces", REFUSED_LINES, ids=repr)
@@ -260,8 +261,7 @@ def test_what_writelines_refuses(loop, model, kind, pieces):
             with pytest.raises(TypeError) as caught:
                 transport.writelines(pieces)
             transport.write(b"fine")
-            # asyncio of Python 3.15 may have kept what came before.
-            assert (await support.read_exactly(peer, 4)) in (b"fine", b"data")
+            assert await support.read_exactly(peer, 4) == b"fine"
             return str(caught.value)
 
     expected = model.run_until_complete(refused())
