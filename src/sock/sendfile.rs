@@ -21,9 +21,9 @@ use std::io;
 use std::os::fd::RawFd;
 
 /// So much is asked for with one call (bytes): signals and other threads wait no longer than that.
-const PIECE: usize = 1024 * 1024;
+const PIECE: usize = 8 * 1024 * 1024;
 /// After so many pieces others have their turn.
-const PIECES: usize = 8;
+const PIECES: usize = 2;
 
 /// See the module's description.
 #[derive(Debug)]
