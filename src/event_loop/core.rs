@@ -222,7 +222,7 @@ impl Loop {
     fn sleep(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
         if self.owned.with(py, |owned| owned.pace.is_attempt_due()) {
             shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
-            let found = turns.events.len() > 0;
+            let found = !turns.events.is_empty();
             self.owned.with(py, |owned| owned.pace.note_attempt(found));
             if found {
                 return py.check_signals();
@@ -269,7 +269,7 @@ impl Loop {
         let batch = &mut turns.batch;
         self.owned.with(py, |owned| {
             owned.ready.extend(shared.inbox.drain());
-            let found = turns.events.len() > 0;
+            let found = !turns.events.is_empty();
             if found {
                 owned.take_events(py, &turns.events);
             }

@@ -43,8 +43,8 @@ impl Events {
         self.list.clear();
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.list.len()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 }
 

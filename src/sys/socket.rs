@@ -144,6 +144,7 @@ impl AddressRoom {
     }
 
     /// Notes how much the kernel has written, where it does not do so itself.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     pub(super) fn set_length(&mut self, length: libc::socklen_t) {
         self.length = length;
     }
