@@ -28,12 +28,10 @@ fn main() {
 
 /// Has the examples and the tests of the Rust API find the libpython that they were linked to.
 fn link_examples() {
-    // A published crate has neither, and cargo refuses arguments for what is not there.
-    if !Path::new("tests/embedding").exists() {
-        return;
-    }
+    // Archives of the source have neither, and cargo refuses arguments for what is not there.
+    let kinds = [("examples", "examples/embed.rs"), ("tests", "tests/embedding/main.rs")];
     if let Some(folder) = pyo3_build_config::get().lib_dir() {
-        for kind in ["examples", "tests"] {
+        for (kind, _) in kinds.iter().filter(|(_, file)| Path::new(file).exists()) {
             println!("cargo::rustc-link-arg-{kind}=-Wl,-rpath,{folder}");
         }
     }
