@@ -82,6 +82,27 @@ def test_callbacks_that_are_no_python_code_let_other_threads_run(script):
     assert script.check(code) == "stopped\n"
 
 
+def test_a_busy_loop_lets_other_threads_run(loop):
+    """A thread that wakes again and again gets the lock each time, and soon."""
+    wakes = 100
+
+    def wake():
+        for _ in range(wakes):
+            time.sleep(0.0005)
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    def again():
+        if not done.done():
+            loop.call_soon(again)
+
+    done = loop.create_future()
+    loop.call_soon(again)
+    start = time.monotonic()
+    threading.Thread(target=wake).start()
+    loop.run_until_complete(done)
+    assert time.monotonic() - start < 10
+
+
 @pytest.mark.parametrize(
     "step", ["asyncio.sleep(0)", "asyncio.sleep(0.0001)", "asyncio.sleep(100)"]
 )

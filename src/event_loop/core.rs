@@ -33,7 +33,7 @@ use super::{Loop, Shared};
 use crate::errors;
 use crate::py::address::Peers;
 use crate::py::context::Entered;
-use crate::py::object;
+use crate::py::{names, object};
 use crate::reactor::poller::Events;
 use crate::sys::clock::{self, Limit};
 use crate::sys::datagram::Slots;
@@ -210,6 +210,8 @@ impl Loop {
     fn poll(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns, now: u64) -> PyResult<()> {
         let events = &mut turns.events;
         let outcome = if self.owned.with(py, |owned| owned.pace.is_break_due(now)) {
+            let interval = names::switch_interval(py)?;
+            self.owned.with(py, |owned| owned.pace.note_break(now, interval));
             py.detach(|| shared.poller.wait(events, Limit::Now))
         } else {
             shared.poller.wait(events, Limit::Now)

@@ -15,8 +15,11 @@ const CLOCK_EVERY: u32 = 16;
 
 /// So many times in a row the kernel is asked without detaching.
 const ATTEMPTS: u32 = 7;
-/// While work stays ready, the loop detaches this often (nanoseconds): Python's own switch interval.
-const BREAK_EVERY: u64 = 5_000_000;
+/// While work stays ready, the loop detaches this often (nanoseconds), or at every so many switch intervals of Python,
+/// whichever is rarer. A thread that waits for the interpreter asks for it when its wait was undisturbed for one such
+/// interval, and then gets it: detaching that often would disturb it for ever, and be too short to get it.
+const BREAK_EVERY: u64 = 50_000_000;
+const BREAK_INTERVALS: u64 = 10;
 /// After failed attempts, at most so many sleeps come before the next.
 const LONGEST_PAUSE: u32 = 64;
 
@@ -35,8 +38,8 @@ pub(super) struct Pace {
     is_fresh: bool,
     /// Whether it had something then: it is asked again at once.
     found: bool,
-    /// When the loop last detached while work was ready (nanoseconds).
-    broken: u64,
+    /// When the loop detaches next although work is ready (nanoseconds).
+    next_break: u64,
     /// Attempts until the loop detaches again.
     attempts: u32,
     /// Sleeps until the next attempts.
@@ -105,12 +108,13 @@ impl Pace {
     }
 
     /// Before a poll at `now`; true: it is time to detach for it.
-    pub(super) fn is_break_due(&mut self, now: u64) -> bool {
-        let is_due = now.saturating_sub(self.broken) >= BREAK_EVERY;
-        if is_due {
-            self.broken = now;
-        }
-        is_due
+    pub(super) fn is_break_due(&self, now: u64) -> bool {
+        now >= self.next_break
+    }
+
+    /// Notes a break at `now`; `interval`: the switch interval of Python (nanoseconds).
+    pub(super) fn note_break(&mut self, now: u64, interval: u64) {
+        self.next_break = now.saturating_add(BREAK_EVERY.max(interval.saturating_mul(BREAK_INTERVALS)));
     }
 
     pub(super) fn note_poll(&mut self, now: u64, found: bool) {
@@ -120,7 +124,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS, BREAK_EVERY, CLOCK_EVERY, LONGEST_PAUSE, POLL_EVERY, Pace};
+    use super::{ATTEMPTS, BREAK_EVERY, BREAK_INTERVALS, CLOCK_EVERY, LONGEST_PAUSE, POLL_EVERY, Pace};
 
     /// Sleeps so often; `is_there` tells what an attempt finds. How many attempts were made.
     fn sleep(pace: &mut Pace, times: u32, is_there: bool) -> u32 {
@@ -172,10 +176,13 @@ mod tests {
     #[test]
     fn a_busy_loop_detaches_now_and_then() {
         let mut pace = Pace::default();
-        assert!(pace.is_break_due(BREAK_EVERY));
-        assert!(!pace.is_break_due(BREAK_EVERY + 1));
-        assert!(!pace.is_break_due(2 * BREAK_EVERY - 1));
-        assert!(pace.is_break_due(2 * BREAK_EVERY));
+        assert!(pace.is_break_due(1));
+        pace.note_break(1, BREAK_EVERY / BREAK_INTERVALS / 2);
+        assert!(!pace.is_break_due(BREAK_EVERY));
+        assert!(pace.is_break_due(1 + BREAK_EVERY));
+        pace.note_break(1, BREAK_EVERY);
+        assert!(!pace.is_break_due(BREAK_EVERY * BREAK_INTERVALS));
+        assert!(pace.is_break_due(1 + BREAK_EVERY * BREAK_INTERVALS));
     }
 
     #[test]

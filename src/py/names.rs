@@ -117,6 +117,13 @@ pub(crate) fn logger<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, 
     py.import(module)?.getattr("logger")
 }
 
+/// `sys.getswitchinterval()`, in nanoseconds.
+pub(crate) fn switch_interval(py: Python<'_>) -> PyResult<u64> {
+    let seconds: f64 = py.import("sys")?.call_method0("getswitchinterval")?.extract()?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is what is wanted")]
+    Ok((seconds * 1e9) as u64)
+}
+
 /// asyncio's stream classes, and those of their functions whose work is done in Rust.
 pub(crate) struct Streams {
     pub(crate) protocol: Py<PyAny>,
