@@ -137,7 +137,10 @@ def test_twisted(loop_name, tmp_path):
     assert python(loop_name, TWISTED, tmp_path) == f"{loop_name}\n"
 
 
+# Its log goes to standard error, with a line for each stream that its end cancels.
 GRPC = """
+import os
+os.environ["GRPC_VERBOSITY"] = "NONE"
 import grpc
 
 async def double(request, context):
