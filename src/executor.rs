@@ -243,6 +243,12 @@ impl Executor {
 
 #[pymethods]
 impl Executor {
+    /// The threads that were started; by the name that `ThreadPoolExecutor` has for them.
+    #[getter]
+    fn _threads(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.threads.with(py, |threads| threads.iter().map(|thread| thread.clone_ref(py)).collect())
+    }
+
     /// Ends the threads once nothing is queued; waits for that unless `wait` is False. Matches Executor.shutdown.
     #[pyo3(signature = (wait=true))]
     fn shutdown(&self, py: Python<'_>, wait: bool) -> PyResult<()> {

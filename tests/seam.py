@@ -75,6 +75,7 @@ TABLE = [
     has("asyncio.unix_events", "_UnixDefaultEventLoopPolicy()", before=(3, 14)),
     has("asyncio.unix_events", "_UnixSubprocessTransport(loop, protocol, args, shell, i, o, e, 0)"),
     has("asyncio.unix_events._UnixDefaultEventLoopPolicy()", "_watcher", before=(3, 14)),
+    has("concurrent.futures.ThreadPoolExecutor", "_threads"),
     has("concurrent.futures.thread", "_global_shutdown_lock", "_shutdown", "_threads_queues"),
     has("ctypes.pythonapi", "_PyBytes_Resize", "_PyObject_GetMethod", "_PyType_Lookup"),
     has("linecache", "_register_code(code, source, filename)", since=(3, 14)),

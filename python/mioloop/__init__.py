@@ -17,11 +17,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mioloop._core import build_info
 from mioloop._loop import Loop
+from mioloop._metrics import Metrics
 
 if TYPE_CHECKING:
     from mioloop._policy import EventLoopPolicy, install
 
-__all__ = ["Loop", "__version__", "new_event_loop", "run"]
+__all__ = [
+    "Loop",
+    "Metrics",
+    "__version__",
+    "new_event_loop",
+    "run",
+]
 
 _POLICY_NAMES = ("EventLoopPolicy", "install")
 if hasattr(asyncio, "set_event_loop_policy"):

@@ -91,6 +91,14 @@ class Loop:
     def time(self) -> float:
         """Read the loop's clock, in seconds: `time.monotonic()`. Matches `asyncio.loop.time`."""
 
+    def _measured(
+        self,
+    ) -> tuple[int, int, float, float, int, int, int, int, int, int]:
+        """Give the fields of `mioloop.Metrics`, but for the threads."""
+
+    def _turn_under_way(self) -> int | None:
+        """Give the number of the turn under way; None while the loop waits or does not run."""
+
     def call_soon(
         self, callback: Callable[[*_Args], object], *args: *_Args, context: Context | None = None
     ) -> asyncio.Handle:

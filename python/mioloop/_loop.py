@@ -31,6 +31,7 @@ from typing import Any
 
 from mioloop import _core
 from mioloop._connect import Connections
+from mioloop._metrics import Measured, note_closed, note_open
 from mioloop._processes import Processes
 from mioloop._signals import SignalHandlers
 
@@ -48,7 +49,7 @@ def _base_attributes() -> tuple[str, ...]:
     return tuple(name for name in vars(base) if not hasattr(_core.Loop, name))
 
 
-class Loop(_core.Loop, SignalHandlers, Connections, Processes, asyncio.BaseEventLoop):
+class Loop(_core.Loop, SignalHandlers, Connections, Processes, Measured, asyncio.BaseEventLoop):
     """An asyncio event loop with its engine in Rust.
 
     Has the whole interface of `asyncio.AbstractEventLoop`; behaves as `asyncio.SelectorEventLoop`,
@@ -85,6 +86,7 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, asyncio.BaseEvent
         self._unix_server_sockets: dict[socket.socket, int] = {}
         # The reprs of borrowed transports ask it what is polled.
         self._selector: _SelectorView | None = _SelectorView(self)
+        note_open(self)
 
     def close(self) -> None:
         """Close the loop: what is queued is dropped, signal handlers are removed.
@@ -98,6 +100,7 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, asyncio.BaseEvent
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
+        note_closed(self)
         if not sys.is_finalizing():
             self._remove_all_signal_handlers()
         elif self._signal_handlers:

@@ -138,6 +138,7 @@ impl Loop {
             }
         };
         // A signal handler has raised. An edge is not told again: what the kernel reported is ready by now.
+        core.metrics.note_turn(turns.batch.len());
         if let Err(error) = waited {
             return Self::end_turn(slf, turns, error);
         }
@@ -158,6 +159,7 @@ impl Loop {
     #[cold]
     fn end_turn(slf: &Bound<'_, Self>, turns: &mut Turns, error: PyErr) -> PyResult<()> {
         let py = slf.py();
+        slf.get().metrics.note_left(turns.batch.len());
         slf.get().owned.with(py, |owned| {
             turns.batch.append(&mut owned.ready);
             std::mem::swap(&mut owned.ready, &mut turns.batch);
@@ -241,7 +243,8 @@ impl Loop {
         turns.spare_timers.clear();
         // What died may have set timers.
         let wake_up = self.owned.with(py, |owned| owned.timers.wake_up());
-        let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(clock::monotonic()) {
+        let now = clock::monotonic();
+        let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(now) {
             0 => Limit::Now,
             nanoseconds if wake_up.is_exact && nanoseconds < EXACT_BELOW => Limit::Exactly(nanoseconds),
             nanoseconds => Limit::Roughly(nanoseconds),
@@ -257,7 +260,12 @@ impl Loop {
             Ok(())
         } else {
             let events = &mut turns.events;
-            py.detach(|| shared.poller.wait(events, limit))
+            self.metrics.begin_wait(now);
+            py.detach(|| {
+                let outcome = shared.poller.wait(events, limit);
+                self.metrics.end_wait();
+                outcome
+            })
         };
         shared.inbox.unpark();
         outcome.or_else(|error| interrupted(py, &error))?;

@@ -7,6 +7,7 @@
 mod callback;
 pub(crate) mod core;
 pub(crate) mod handle;
+pub(crate) mod metrics;
 pub(crate) mod owned;
 mod pace;
 pub(crate) mod run;
@@ -54,6 +55,7 @@ pub(crate) struct Loop {
     task_keywords: OwnerCell<Option<(Py<PyTuple>, Py<PyTuple>)>>,
     /// Some while the loop does not run.
     turns: OwnerCell<Option<Box<Turns>>>,
+    pub(crate) metrics: metrics::Metrics,
     /// Borrowed transports, by descriptor.
     other_transports: OnceCell<Py<PyDict>>,
     /// What lives as long as the loop is open.
@@ -173,6 +175,7 @@ impl Loop {
         // Its buffers serve one run after the other.
         let mut turns = core.turns.with(slf.py(), Option::take).unwrap_or_else(|| Box::new(Turns::new()));
         core.ask_kernel(slf.py());
+        core.metrics.begin_run();
         let outcome = loop {
             if let Err(error) = Self::turn(slf, &shared, &mut turns) {
                 break Err(error);
@@ -181,6 +184,7 @@ impl Loop {
                 break Ok(());
             }
         };
+        core.metrics.end_run();
         core.turns.with(slf.py(), |place| *place = Some(turns));
         outcome
     }
@@ -198,6 +202,7 @@ impl Loop {
             task_factory: OwnerCell::new(None),
             task_keywords: OwnerCell::new(None),
             turns: OwnerCell::new(None),
+            metrics: metrics::Metrics::default(),
             other_transports: OnceCell::new(),
             #[cfg(feature = "embed")]
             attached: OwnerCell::new(Vec::new()),
@@ -291,6 +296,16 @@ impl Loop {
     /// The poller's own descriptor; -1 once the loop is closed.
     fn _poller_fileno(&self, py: Python<'_>) -> RawFd {
         self.shared_or_closed(py).map_or(-1, |shared| shared.poller.as_raw_fd())
+    }
+
+    /// The fields of `mioloop.Metrics`, but for the threads.
+    fn _measured(&self, py: Python<'_>) -> metrics::Measured {
+        self.measured(py)
+    }
+
+    /// The number of the turn under way; None while the loop waits or does not run. From any thread.
+    fn _turn_under_way(&self) -> Option<u64> {
+        self.turn_under_way()
     }
 
     /// Queues one of asyncio's own handles.

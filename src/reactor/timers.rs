@@ -74,6 +74,11 @@ impl<T> Timers<T> {
         self.rise(self.heap.len() - 1);
     }
 
+    /// How many entries wait for their time.
+    pub(crate) fn pending(&self) -> usize {
+        self.heap.len().saturating_sub(self.cancelled)
+    }
+
     /// The earliest entry and its deadline.
     #[inline]
     pub(crate) fn first(&self) -> Option<(u64, &T)> {

@@ -61,7 +61,8 @@ pub(crate) fn send_file<'py>(
 }
 
 impl Transfer {
-    pub(super) fn attempt<'py>(&mut self, py: Python<'py>, fd: RawFd) -> PyResult<Attempt<'py>> {
+    pub(super) fn attempt<'py>(&mut self, core: &Bound<'py, Loop>, fd: RawFd) -> PyResult<Attempt<'py>> {
+        let py = core.py();
         for _ in 0..PIECES {
             let left = self.count.map_or(u64::MAX, |count| count.saturating_sub(self.sent));
             if left == 0 {
@@ -75,6 +76,7 @@ impl Transfer {
                 Ok(count) => {
                     self.offset = self.offset.saturating_add_unsigned(count as u64);
                     self.sent += count as u64;
+                    core.get().metrics.note_sent(count);
                     // A full socket, or the end of the file.
                     if count < asked && !transfer::is_writable(fd).unwrap_or(true) {
                         return Ok(self.wait());

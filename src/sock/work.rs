@@ -92,22 +92,28 @@ impl Work {
                     room => socket::receive_uninit(fd, room),
                 });
                 let received = received.map_err(|error| refusal(sock.call_method1("recv_into", (buffer,)), error));
-                done_or_blocked(py, received?, Direction::Read, |count| Ok(count.into_pyobject(py)?.into_any()))
+                done_or_blocked(py, received?, Direction::Read, |count| {
+                    core.get().metrics.note_received(count);
+                    Ok(count.into_pyobject(py)?.into_any())
+                })
             }
             Self::ReceiveFrom { size } => {
                 let received = receive_bytes(core, *size, |room| transfer::receive_from(fd, room));
                 done_or_blocked(py, received?, Direction::Read, |(data, from)| pair(data.into_any(), from.as_ref()))
             }
-            Self::ReceiveFromInto { buffer, size } => receive_from_into(sock, fd, buffer.bind(py), *size),
-            Self::SendAll { data, sent } => send_all(py, fd, data, sent),
+            Self::ReceiveFromInto { buffer, size } => receive_from_into(core, sock, fd, buffer.bind(py), *size),
+            Self::SendAll { data, sent } => send_all(core, fd, data, sent),
             Self::SendTo { data, address, to } => {
                 audit(intern!(py, "socket.sendto"), sock, address.bind(py))?;
                 let sent = buffer::look(data.bind(py), |bytes| transfer::send_to(fd, bytes, to))?;
-                done_or_blocked(py, sent, Direction::Write, |count| Ok(count.into_pyobject(py)?.into_any()))
+                done_or_blocked(py, sent, Direction::Write, |count| {
+                    core.get().metrics.note_sent(count);
+                    Ok(count.into_pyobject(py)?.into_any())
+                })
             }
             Self::Accept => accept(sock, fd),
             Self::Connect(connecting) => connecting.attempt(sock, fd),
-            Self::SendFile(transfer) => transfer.attempt(py, fd),
+            Self::SendFile(transfer) => transfer.attempt(core, fd),
         }
     }
 
@@ -158,6 +164,9 @@ fn receive_bytes<'py, T>(
     let mut room = core.get().owned.with(py, |owned| std::mem::take(owned.room()));
     let received = room.receive(py, size, read);
     core.get().owned.with(py, |owned| *owned.room() = room);
+    if let Ok(Ok((data, _))) = &received {
+        core.get().metrics.note_received(data.as_bytes().len());
+    }
     received
 }
 
@@ -178,6 +187,7 @@ fn refusal(outcome: PyResult<Bound<'_, PyAny>>, error: PyErr) -> PyErr {
 }
 
 fn receive_from_into<'py>(
+    core: &Bound<'py, Loop>,
     sock: &Bound<'py, PyAny>,
     fd: RawFd,
     buffer: &Bound<'py, PyAny>,
@@ -195,16 +205,19 @@ fn receive_from_into<'py>(
         return Err(PyValueError::new_err("nbytes is greater than the length of the buffer"));
     }
     done_or_blocked(py, received, Direction::Read, |(count, from)| {
+        core.get().metrics.note_received(count);
         pair(count.into_pyobject(py)?.into_any(), from.as_ref())
     })
 }
 
 #[inline]
-fn send_all<'py>(py: Python<'py>, fd: RawFd, data: &mut Py<PyAny>, sent: &mut usize) -> PyResult<Attempt<'py>> {
+fn send_all<'py>(core: &Bound<'py, Loop>, fd: RawFd, data: &mut Py<PyAny>, sent: &mut usize) -> PyResult<Attempt<'py>> {
+    let py = core.py();
     let (answer, size) =
         buffer::look(data.bind(py), |bytes| (socket::send(fd, bytes.get(*sent..).unwrap_or(&[])), bytes.len()))?;
     match answer {
         Ok(count) => {
+            core.get().metrics.note_sent(count);
             *sent += count;
             if *sent >= size {
                 return Ok(Attempt::Done(None));

@@ -133,6 +133,7 @@ impl Stream {
         slf.get().forget_unregistered(py)?;
         let (registration, closing, server, waiter) = slf.get().state.with(py, |state| {
             state.endpoint.note_addresses();
+            state.open = None;
             let registration = state.token.take().zip(state.endpoint.fd());
             if let (Some((_, fd)), Some(shared), false) = (registration, shared, state.endpoint.is_private()) {
                 // A duplicate may live on elsewhere. An error: the kernel has forgotten the descriptor by itself.

@@ -11,6 +11,7 @@
 use crate::errors;
 use crate::event_loop::Loop;
 use crate::event_loop::core::error_context;
+use crate::event_loop::metrics::Open;
 use crate::event_loop::owned::Runnable;
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
@@ -38,6 +39,8 @@ pub(super) struct Pipe {
     is_narrow: bool,
     /// The object is not closed yet.
     is_open: bool,
+    /// Until the end; None then.
+    open: Option<Open>,
     /// None once `connection_lost` was called.
     pub(super) protocol: Option<Py<PyAny>>,
     extra: Option<Py<PyDict>>,
@@ -94,6 +97,7 @@ impl Pipe {
             fd,
             is_narrow: kind == Kind::Pipe,
             is_open: true,
+            open: Some(core.get().metrics.open_transport()),
             protocol: Some(protocol.clone().unbind()),
             extra,
             is_closing: false,
@@ -236,6 +240,7 @@ pub(super) fn on_lost<T: Transport>(slf: &Bound<'_, T>, run: &mut Run<'_, '_>) -
     let told = protocol.call_method1(intern!(py, "connection_lost"), (error,)).map(drop);
     let (object, protocol) = slf.get().pipe().with(py, |pipe| {
         pipe.is_open = false;
+        pipe.open = None;
         (pipe.object.clone_ref(py), pipe.protocol.take())
     });
     drop(protocol);

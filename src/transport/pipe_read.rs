@@ -166,6 +166,7 @@ impl ReadPipe {
         };
         if let Ok(data) = &answer {
             let count = data.as_bytes().len();
+            slf.get().core.get().metrics.note_received(count);
             slf.get().state.with(py, |state| state.bulk = next_bulk(state.bulk, count));
             if count >= SCRATCH {
                 slf.get().pipe.with(py, Pipe::widen);

@@ -235,7 +235,10 @@ impl WritePipe {
                 let mut parts = [IoSlice::new(&[]); MAX_PARTS];
                 let count = state.outbox.parts(&mut parts);
                 match sys::pipe::write(fd, &parts[..count]) {
-                    Ok(count) => state.outbox.advance(count),
+                    Ok(count) => {
+                        self.core.get().metrics.note_sent(count);
+                        state.outbox.advance(count);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         state.is_blocked = true;
                         return Written::Blocked;

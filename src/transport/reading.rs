@@ -143,6 +143,7 @@ impl Stream {
                 Outcome::Nothing => break,
                 Outcome::Data(0, _) => return Self::on_end(slf, protocol),
                 Outcome::Data(count, data) => {
+                    slf.get().core.get().metrics.note_received(count);
                     budget = budget.saturating_sub(count);
                     match data {
                         Some(data) => call_method1(protocol, intern!(py, "data_received"), data.as_any()),
@@ -153,6 +154,7 @@ impl Stream {
                     .map(drop)
                 }
                 Outcome::Delivered(count, delivered) => {
+                    slf.get().core.get().metrics.note_received(count);
                     // There may be more, but the task that reads comes first: it empties the buffer for it.
                     let is_reader = plan.delivery == Delivery::Reader;
                     budget = if is_reader && count == plan.asked() { 0 } else { budget.saturating_sub(count) };

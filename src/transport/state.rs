@@ -5,6 +5,7 @@
 
 use super::direct::Delivery;
 use super::endpoint::Endpoint;
+use crate::event_loop::metrics::Open;
 use crate::py::buffer::Chunk;
 use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
@@ -19,6 +20,8 @@ use std::fmt::Write as _;
 #[expect(clippy::struct_excessive_bools, reason = "independent facts; their combinations are all possible")]
 pub(super) struct State {
     pub(super) endpoint: Endpoint,
+    /// Until the end; None then.
+    pub(super) open: Option<Open>,
     /// Some from `connection_made` until the end.
     pub(super) token: Option<Token>,
     /// None once `connection_lost` was called.

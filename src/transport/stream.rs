@@ -57,6 +57,7 @@ impl Stream {
         };
         let state = State {
             endpoint: beginning.endpoint,
+            open: Some(core.get().metrics.open_transport()),
             token: None,
             protocol: Some(beginning.protocol.clone().unbind()),
             delivery: Delivery::of(beginning.protocol)?,

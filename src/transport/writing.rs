@@ -247,6 +247,7 @@ impl Stream {
                 match answer {
                     Ok((count, offered)) => {
                         state.outbox.advance(count);
+                        slf.get().core.get().metrics.note_sent(count);
                         // A short write means a full buffer: the kernel tells when there is room again.
                         state.is_blocked = count < offered;
                     }

@@ -121,6 +121,7 @@ impl Datagram {
         let py = slf.py();
         let core = slf.get().core.get();
         let (registration, fd, sock) = slf.get().state.with(py, |state| {
+            state.open = None;
             (state.token.take().zip(state.interest.take().map(Some).or(Some(None))), state.fd, state.sock.take())
         });
         if let Some((token, interest)) = registration {

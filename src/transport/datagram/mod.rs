@@ -203,6 +203,7 @@ impl Datagram {
         let state = State {
             sock: Some(sock.clone().unbind()),
             fd,
+            open: Some(core.get().metrics.open_transport()),
             family,
             is_connected: peer.map_or(Ok(false), |peer| peer.is_truthy())?,
             remote_address: remote.as_ref().and_then(|remote| address::from_object(family, remote)),

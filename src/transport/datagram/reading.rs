@@ -186,6 +186,7 @@ impl Datagram {
         sender: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
+        slf.get().core.get().metrics.note_received(data.as_bytes().len());
         Self::enter(slf, run)?;
         let delivered = call_method2(protocol.bind(py), intern!(py, "datagram_received"), data, sender);
         protocol.drop_ref(py);

@@ -2,6 +2,7 @@
 //!
 //! Owns the socket object, the datagrams that wait, the protocol and the flags.
 
+use crate::event_loop::metrics::Open;
 use crate::py::buffer::Chunk;
 use crate::reactor::appetite::Appetite;
 use crate::reactor::flow::Flow;
@@ -45,6 +46,8 @@ pub(super) struct State {
     /// The socket object, which owns the descriptor; None once it is closed.
     pub(super) sock: Option<Py<PyAny>>,
     pub(super) fd: RawFd,
+    /// Until the end; None then.
+    pub(super) open: Option<Open>,
     pub(super) family: i32,
     /// The socket has a peer that has a name: asyncio's `_extra["peername"]`.
     pub(super) is_connected: bool,

@@ -13,6 +13,7 @@ use super::reading::would_block;
 use super::state::{Destination, State};
 use crate::errors;
 use crate::event_loop::core::error_context;
+use crate::event_loop::metrics::Metrics;
 use crate::event_loop::run::is_exit;
 use crate::event_loop::source::Source;
 use crate::py::buffer::Chunk;
@@ -116,7 +117,7 @@ impl State {
     }
 
     /// Sends what the kernel takes, as far as this needs no Python.
-    fn send_native(&mut self, py: Python<'_>) -> Sent {
+    fn send_native(&mut self, py: Python<'_>, metrics: &Metrics) -> Sent {
         self.is_unflushed = false;
         let mut is_alone = false;
         loop {
@@ -136,7 +137,8 @@ impl State {
             match answer {
                 Ok(count) => {
                     // What dies here are bytes and numbers.
-                    (0..count).for_each(|_| drop(self.queue.pop()));
+                    let sent = (0..count).filter_map(|_| self.queue.pop());
+                    metrics.note_sent(sent.map(|(data, _)| data.as_ref().len()).sum());
                     is_alone = count < offered;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -272,8 +274,9 @@ impl Datagram {
     /// Sends as much as the kernel takes, tells the errors, then does what waited for it.
     pub(super) fn send(slf: &Bound<'_, Self>, caller: Caller) -> PyResult<()> {
         let py = slf.py();
+        let metrics = &slf.get().core.get().metrics;
         loop {
-            match slf.get().state.with(py, |state| state.send_native(py)) {
+            match slf.get().state.with(py, |state| state.send_native(py, metrics)) {
                 Sent::Done => break,
                 Sent::Blocked => return Self::update_interest(slf).and_then(|()| Self::check_low(slf, caller)),
                 Sent::Failed(error) => Self::hear_error(slf, caller, &errors::os_error(py, &error))?,
@@ -299,7 +302,10 @@ impl Datagram {
         };
         let sent = sock.bind(py).call_method1(intern!(py, "sendto"), (bytes, to.as_ref()));
         match sent {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                slf.get().core.get().metrics.note_sent(data.as_ref().len());
+                Ok(())
+            }
             Err(error) if is_exit(py, &error) => Err(error),
             Err(error) if would_block(py, &error) => {
                 slf.get().state.with(py, |state| {
