@@ -82,6 +82,7 @@ TABLE = [
     has("os", "_exit(status)"),
     has("runpy", "_run_module_as_main(name)", "_run_module_as_main(name, alter_argv=False)"),
     has("ssl.SSLObject", "_sslobj"),
+    has("sys", "_current_frames()"),
     has("sys", "_is_gil_enabled()", since=(3, 13)),
     has("weakref.WeakValueDictionary()", "data"),
     # What is borrowed from asyncio's selector loop, and how we call it.

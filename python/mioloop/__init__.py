@@ -4,7 +4,8 @@ Owns the public names of the package, and nothing else: the loop is in `mioloop.
 in `mioloop._policy`, the commands behind `python -m mioloop` in modules of their own.
 
 Rules: importing this module never warns, never changes asyncio and never selects a loop. What
-touches event loop policies, which asyncio is giving up, is imported when it is asked for.
+touches event loop policies, which asyncio is giving up, is imported when it is asked for, and so is
+what few programs use.
 
 PYTEST_DONT_REWRITE: pytest would else warn that a package which brings a plugin is there already.
 """
@@ -21,16 +22,20 @@ from mioloop._metrics import Metrics
 
 if TYPE_CHECKING:
     from mioloop._policy import EventLoopPolicy, install
+    from mioloop._stalls import Stall, watch_stalls
 
 __all__ = [
     "Loop",
     "Metrics",
+    "Stall",
     "__version__",
     "new_event_loop",
     "run",
+    "watch_stalls",
 ]
 
 _POLICY_NAMES = ("EventLoopPolicy", "install")
+_STALL_NAMES = ("Stall", "watch_stalls")
 if hasattr(asyncio, "set_event_loop_policy"):
     __all__ += ["EventLoopPolicy", "install"]
 
@@ -93,6 +98,10 @@ def _is_loop_running() -> bool:
 
 
 def __getattr__(name: str) -> object:
+    if name in _STALL_NAMES:
+        from mioloop import _stalls
+
+        return getattr(_stalls, name)
     if name not in _POLICY_NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if not hasattr(asyncio, "set_event_loop_policy"):
