@@ -14,11 +14,13 @@ interpreter, which prints it and exits as ever; only the launcher's frames are t
 from __future__ import annotations
 
 import builtins
+import contextlib
 import functools
 import importlib.machinery
 import importlib.util
 import io
 import linecache
+import math
 import os
 import pkgutil
 import runpy
@@ -28,14 +30,17 @@ import types
 from collections.abc import Callable
 
 USAGE = """\
-usage: python -m mioloop run [--as-uvloop] SCRIPT [ARGS]
-       python -m mioloop run [--as-uvloop] -m MODULE [ARGS]
-       python -m mioloop run [--as-uvloop] -c CODE [ARGS]
+usage: python -m mioloop run [OPTIONS] SCRIPT [ARGS]
+       python -m mioloop run [OPTIONS] -m MODULE [ARGS]
+       python -m mioloop run [OPTIONS] -c CODE [ARGS]
 
 SCRIPT is a file, a directory or zip file with a __main__.py, or - for standard input.
 Python processes that the program starts run on mioloop too.
 
-  --as-uvloop  answer `import uvloop` with mioloop, for servers that know no other loop by name
+  --as-uvloop             answer `import uvloop` with mioloop, for servers that know no other
+                          loop by name
+  --stats                 print what the process's loops have done, at exit and on SIGUSR1
+  --watch-stalls SECONDS  log the stack of a loop that has not come to its next turn for so long
 """
 
 _LOADER = importlib.machinery.BuiltinImporter
@@ -54,8 +59,11 @@ def main(argv: list[str]) -> int:
     Raises:
         BaseException: what the program lets escape, SystemExit included.
     """
-    as_uvloop = argv[:1] == ["--as-uvloop"]
-    argv = argv[1:] if as_uvloop else argv
+    try:
+        options, argv = _take_options(argv)
+    except ValueError:
+        sys.stderr.write(USAGE)
+        return 2
     match argv:
         case ["-h" | "--help"]:
             sys.stdout.write(USAGE)
@@ -71,8 +79,44 @@ def main(argv: list[str]) -> int:
         case _:
             sys.stderr.write(USAGE)
             return 2
-    _select_loop(as_uvloop=as_uvloop)
-    return _launch(run, argv)
+    _select_loop(as_uvloop=options.as_uvloop)
+    if options.stats:
+        from mioloop import _stats
+
+        _stats.begin()
+    with _watching(options.watch_stalls):
+        return _launch(run, argv)
+
+
+class _Options:
+    as_uvloop: bool = False
+    stats: bool = False
+    watch_stalls: float = 0
+
+
+def _take_options(argv: list[str]) -> tuple[_Options, list[str]]:
+    """The options before the program, and the rest; ValueError: one is wrong."""
+    options = _Options()
+    while True:
+        match argv:
+            case ["--as-uvloop", *argv]:
+                options.as_uvloop = True
+            case ["--stats", *argv]:
+                options.stats = True
+            case ["--watch-stalls", seconds, *argv]:
+                options.watch_stalls = float(seconds)
+                if not 0 < options.watch_stalls < math.inf:
+                    raise ValueError(seconds)
+            case _:
+                return options, argv
+
+
+def _watching(seconds: float) -> contextlib.AbstractContextManager[None]:
+    if not seconds:
+        return contextlib.nullcontext()
+    from mioloop._stalls import watch_stalls
+
+    return watch_stalls(seconds)
 
 
 def _launch(run: Callable[[], int], argv: list[str]) -> int:
