@@ -8,7 +8,12 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+import shutil
+import subprocess
+import sys
+import sysconfig
 import tomllib
+import zlib
 from pathlib import Path
 
 import pytest
@@ -52,6 +57,57 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     assert set(ci[1].split()) == versions
     table = (ROOT / "docs" / "compatibility.md").read_text()
     assert f"CPython {', '.join(sorted(versions))} |" in table
+
+
+def test_a_release_has_a_wheel_for_every_python() -> None:
+    classifiers = INSTALLED.metadata.get_all("Classifier") or []
+    versions = {name.rpartition(" :: ")[2] for name in classifiers if ":: Python :: 3." in name}
+    workflow = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    in_images = re.findall(r"/opt/python/(cp3\d+)-\1/bin/python", workflow)
+    assert set(in_images) == {"cp" + version.replace(".", "") for version in versions}
+    assert set(re.findall(r"python(3\.\d+)", workflow)) == versions
+    assert set(re.findall(r"^ +(3\.\d+)$", workflow, re.MULTILINE)) == versions
+
+
+@pytest.mark.parametrize("name", ["run", "sdist", "wheels"])
+def test_scripts_of_a_release_can_be_run(name: str) -> None:
+    script = ROOT / ".ci" / name
+    assert script.stat().st_mode & 0o100
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_the_wheel_is_for_one_python_and_its_abi() -> None:
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    free_threaded = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
+    (line,) = re.findall(r"^Tag: (.*)$", INSTALLED.read_text("WHEEL") or "", re.MULTILINE)
+    assert line.startswith(f"{tag}-{tag}{free_threaded}-")
+
+
+@pytest.mark.skipif(shutil.which("strip") is None, reason="needs strip, of the binutils")
+def test_a_release_is_small(tmp_path: Path) -> None:
+    """As the release profile has it: without debug information, and compressed as in a wheel."""
+    stripped = tmp_path / "core"
+    option = "-S" if sys.platform == "darwin" else "--strip-debug"
+    subprocess.run(["strip", option, "-o", str(stripped), _core.__file__], check=True)
+    others = [file.locate() for file in INSTALLED.files or [] if file.suffix not in {".so", ".pyc"}]
+    packed = [zlib.compress(Path(str(file)).read_bytes()) for file in [stripped, *others]]
+    assert sum(map(len, packed)) < 2_000_000
+
+
+def test_importing_brings_little_beside_asyncio() -> None:
+    """How long it takes is `benches/import_time.py`; what it takes can be told without a clock."""
+    program = (
+        "import asyncio, sys; before = set(sys.modules); import mioloop; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    brought = done.stdout.split()
+    # asyncio has imported `typing` already, up to Python 3.14.
+    others = {name for name in brought if name.partition(".")[0] != "mioloop"}
+    assert others <= {"__future__", "typing", "_typing"}
+    assert len(brought) <= 10, brought
 
 
 def test_the_license_is_the_same_everywhere() -> None:
