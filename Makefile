@@ -3,6 +3,11 @@
 #   make bench   builds the release wheel, installs it in a fresh .venv, compares event loops
 #   make test    everything that must hold before a change goes in; uses .venv-test
 #
+# and two for its pages:
+#
+#   make docs      builds them in site/, with every link checked; uses .venv-docs
+#   make picture   draws docs/speed.svg by the benchmark; on a machine that does nothing else
+#
 # Settings: PYTHON=python3.13 picks the interpreter; ARGS="--quick" goes to the benchmark,
 # PYTEST_ARGS="-k timers" to pytest. `make install VENV=DIR` is the part of `make test` that builds
 # the crate, for an environment of your own.
@@ -17,7 +22,7 @@ PYTEST_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help bench test install rust-checks embedding python-checks pytest clean has-python has-cargo has-lints
+.PHONY: help bench picture test install rust-checks embedding python-checks pytest docs clean has-python has-cargo has-lints
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := -m pip install --quiet
@@ -69,6 +74,9 @@ bench: has-python has-cargo
 	@printf '\n==> python -m mioloop bench %s\n' '$(ARGS)'
 	.venv/bin/python -m mioloop bench $(ARGS)
 
+picture: ARGS += --plot docs/speed.svg
+picture: bench
+
 test: install rust-checks embedding python-checks pytest
 
 install: has-python has-cargo
@@ -113,5 +121,11 @@ pytest: install python-checks
 	$(call heading,pytest)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
+docs: has-python
+	$(call heading,the site)
+	[[ -x .venv-docs/bin/mkdocs ]] || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(PIP_INSTALL) 'mkdocs>=1.6,<2'
+	.venv-docs/bin/mkdocs build --strict
+
 clean:
-	rm -rf .venv .venv-test target
+	rm -rf .venv .venv-docs .venv-test site target

@@ -22,6 +22,11 @@
 //! Cancelling crosses the border both ways, panics become exceptions, context variables follow; each function says how.
 //! When a loop is closed, the Rust futures on it are dropped, and their handles say that they were cancelled.
 
+/// The page about this API: its Rust is compiled and run with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Page;
+
 mod awaitable;
 mod coroutine;
 mod descriptor;
