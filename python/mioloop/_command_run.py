@@ -81,9 +81,9 @@ def main(argv: list[str]) -> int:
             return 2
     _select_loop(as_uvloop=options.as_uvloop)
     if options.stats:
-        from mioloop import _stats
+        from mioloop import _command_stats
 
-        _stats.begin()
+        _command_stats.begin()
     with _watching(options.watch_stalls):
         return _launch(run, argv)
 

@@ -1,8 +1,8 @@
 //! The Python package `mioloop` inside a Rust program: its modules are in the executable.
 //!
 //! Owns the texts of the modules, and the finder that Python's import system asks for them. The command line
-//! (`python -m mioloop`) and the integrations with other packages are not among them. The finder stands first, so that an installed wheel, which has an engine of
-//! its own, does not mix with the one of the program.
+//! (`python -m mioloop`) and the integrations with other packages are not among them. The finder stands first,
+//! so that an installed wheel, which has an engine of its own, does not mix with the one of the program.
 
 use pyo3::exceptions::PyImportError;
 use pyo3::intern;
@@ -10,14 +10,16 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
 
 /// The modules in Python: name, text.
-const MODULES: [(&str, &str); 7] = [
+const MODULES: [(&str, &str); 9] = [
     ("mioloop", include_str!("../../python/mioloop/__init__.py")),
     ("mioloop._as_uvloop", include_str!("../../python/mioloop/_as_uvloop.py")),
     ("mioloop._connect", include_str!("../../python/mioloop/_connect.py")),
     ("mioloop._loop", include_str!("../../python/mioloop/_loop.py")),
+    ("mioloop._metrics", include_str!("../../python/mioloop/_metrics.py")),
     ("mioloop._policy", include_str!("../../python/mioloop/_policy.py")),
     ("mioloop._processes", include_str!("../../python/mioloop/_processes.py")),
     ("mioloop._signals", include_str!("../../python/mioloop/_signals.py")),
+    ("mioloop._stalls", include_str!("../../python/mioloop/_stalls.py")),
 ];
 const PACKAGE: &str = "mioloop";
 const ENGINE: &str = "mioloop._core";
