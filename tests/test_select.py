@@ -245,7 +245,7 @@ def test_importing_leaves_the_policy_module_alone() -> None:
 
 
 def test_public_names() -> None:
-    names = {"Loop", "__version__", "new_event_loop", "run"}
+    names = {"Loop", "Metrics", "Stall", "__version__", "new_event_loop", "run", "watch_stalls"}
     if HAS_POLICIES:
         names |= {"EventLoopPolicy", "install"}
     assert set(mioloop.__all__) == names
