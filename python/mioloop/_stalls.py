@@ -90,7 +90,7 @@ def watch_stalls(
 def log_stall(stall: Stall) -> None:
     """Log a stall as a warning."""
     stack = "".join(stall.stack.format())
-    logger.warning("The event loop is stuck since %.3f seconds:\n%s", stall.seconds, stack)
+    logger.warning("The event loop has been stuck for %.3f seconds:\n%s", stall.seconds, stack)
 
 
 class _Watcher:

@@ -120,6 +120,9 @@ impl State {
     /// Takes what the next record is made of: the first piece, and those that fit into the record with it.
     fn take_pieces(&mut self, py: Python<'_>) -> Option<(Py<PyBytes>, Vec<Py<PyBytes>>)> {
         let first = self.backlog.pop_front()?;
+        if self.backlog.is_empty() {
+            return Some((first, Vec::new()));
+        }
         let mut size = first.bind(py).as_bytes().len();
         let fits = |piece: &&Py<PyBytes>| {
             size += piece.bind(py).as_bytes().len();
