@@ -93,7 +93,7 @@ asyncio.run(stuck_here())
         text=True,
     ) as process:
         assert process.stdin and process.stderr
-        assert process.stderr.readline().startswith("The event loop is stuck")
+        assert process.stderr.readline().startswith("The event loop has been stuck for")
         while "stuck_here" not in process.stderr.readline():
             pass
         process.stdin.write("\n")

@@ -99,7 +99,7 @@ def test_the_default_is_a_warning_of_asyncio_s_logger(loop, caplog):
         logging.getLogger("asyncio").removeHandler(handler)
     record = caplog.records[0]
     assert (record.name, record.levelname) == ("asyncio", "WARNING")
-    assert "The event loop is stuck" in record.getMessage()
+    assert "The event loop has been stuck for" in record.getMessage()
     assert "in wait\n" in record.getMessage()
 
 

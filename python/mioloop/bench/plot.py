@@ -119,4 +119,7 @@ def _swatch(colour: str, name: str) -> Any:
 
 def _title(results: Results) -> str:
     about = results.about
-    return f"Event loops on Python {about.get('python', '?')}, {about.get('system', '?')}"
+    system = str(about.get("system", "?")).partition("-")[0]
+    versions: dict[str, str] = about.get("versions", {})
+    loops = ", ".join(f"{name} {versions[name]}" for name in versions if name != "asyncio")
+    return f"Event loops on Python {about.get('python', '?')}, {system}: {loops}"
