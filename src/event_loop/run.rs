@@ -204,7 +204,9 @@ impl<'py> Run<'_, 'py> {
             Runnable::Rearm(_) | Runnable::Narrow(_) => return self.run_plainly(runnable),
         };
         let is_event = matches!(runnable, Runnable::Event(..) | Runnable::Resolve(_));
-        self.core.setattr(intern!(py, "_current_handle"), handle.clone_ref(py))?;
+        // Reports tell where it was made, which only asyncio's own handles know.
+        let current = matches!(runnable, Runnable::Foreign(_)).then(|| handle.clone_ref(py));
+        self.core.setattr(intern!(py, "_current_handle"), current)?;
         let start = clock::monotonic();
         let outcome = self.run_plainly(runnable);
         let seconds = errors::seconds(clock::monotonic() - start);

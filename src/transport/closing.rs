@@ -29,6 +29,16 @@ impl Stream {
         core.call_method1(intern!(py, "call_exception_handler"), (context,)).map(drop)
     }
 
+    /// In debug mode, a line for the log of asyncio.
+    #[inline]
+    pub(super) fn log(slf: &Bound<'_, Self>, text: &str) -> PyResult<()> {
+        if !slf.get().core.get().is_debug() {
+            return Ok(());
+        }
+        let py = slf.py();
+        names::logger(py, "asyncio.selector_events")?.call_method1(intern!(py, "debug"), (text, slf)).map(drop)
+    }
+
     /// `_SelectorTransport._fatal_error`: the connection cannot go on.
     ///
     /// Errors of the network are the protocol's to know, by `connection_lost(exc)`; all others are reported too.

@@ -16,7 +16,7 @@ use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
-use crate::py::{context, names};
+use crate::py::{address, context, names};
 use crate::reactor::poller::Token;
 use crate::sys::socket::{self, Address};
 use mio::Interest;
@@ -24,7 +24,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// `asyncio.constants.ACCEPT_RETRY_DELAY`, in seconds.
 const RETRY_DELAY: u32 = 1;
@@ -108,6 +108,9 @@ impl Listener {
         let listener = slf.get();
         let context = context::copy(py, &listener.context)?;
         run.entered.switch(py, &context)?;
+        if listener.core.get().is_debug() {
+            listener.log_accepted(py, &fd, &peer)?;
+        }
         let context = listener.is_context_given.then_some(context);
         let begun = Self::begin(listener.core.bind(py), listener, fd, peer, context);
         match begun {
@@ -142,6 +145,21 @@ impl Listener {
         let server = Some(server.bind(py));
         let beginning = Beginning { endpoint, protocol: &protocol, waiter: None, extra: None, server, context };
         Stream::begin(core, beginning).map(drop)
+    }
+
+    /// A line for the log of asyncio, which shows the connection as a socket object.
+    #[cold]
+    fn log_accepted(&self, py: Python<'_>, fd: &OwnedFd, peer: &Address) -> PyResult<()> {
+        let sock = self.sock.bind(py);
+        let kind = [intern!(py, "family"), intern!(py, "type"), intern!(py, "proto")].map(|name| sock.getattr(name));
+        let [family, kind, proto] = kind;
+        let shown = names::SOCKET.get(py)?.call1((family?, kind?, proto?, fd.as_raw_fd()))?;
+        let text = shown.repr();
+        // The descriptor is not the object's.
+        shown.call_method0(intern!(py, "detach"))?;
+        let (Handler::Stream { server, .. } | Handler::Tls { server, .. }) = &self.handler;
+        let arguments = ("%r got a new connection from %r: %s", server, address::to_object(py, peer)?, text?);
+        names::logger(py, "asyncio.selector_events")?.call_method1(intern!(py, "debug"), arguments).map(drop)
     }
 
     #[cold]

@@ -296,6 +296,7 @@ impl Stream {
     #[cold]
     fn on_end(slf: &Bound<'_, Self>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
+        Self::log(slf, "%r received EOF")?;
         slf.get().state.with(py, |state| state.is_read_ended = true);
         let keeps_open = protocol.call_method0(intern!(py, "eof_received")).and_then(|answer| answer.is_truthy());
         match keeps_open {
@@ -304,6 +305,16 @@ impl Stream {
             Err(error) if is_exit(py, &error) => Err(error),
             Err(error) => Self::fatal(slf, &error, "Fatal error: protocol.eof_received() call failed."),
         }
+    }
+
+    /// `pause_reading()`
+    pub(super) fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let was_reading = slf.get().state.with(slf.py(), |state| {
+            let was_reading = state.is_reading();
+            state.is_paused |= was_reading;
+            was_reading
+        });
+        if was_reading { Self::log(slf, "%r pauses reading") } else { Ok(()) }
     }
 
     /// `resume_reading()`: what was found meanwhile is read in the next turn.
@@ -324,7 +335,7 @@ impl Stream {
         if may_read {
             Self::continue_later(slf);
         }
-        Ok(())
+        Self::log(slf, "%r resumes reading")
     }
 
     fn continue_later(slf: &Bound<'_, Self>) {

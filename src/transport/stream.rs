@@ -288,8 +288,8 @@ impl Stream {
     }
 
     /// Stops calling `data_received`; may be called when it is stopped already.
-    fn pause_reading(&self, py: Python<'_>) {
-        self.state.with(py, |state| state.is_paused |= state.is_reading());
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::pause(slf)
     }
 
     /// Goes on calling `data_received`; may be called when it is going on already.
