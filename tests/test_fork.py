@@ -183,3 +183,55 @@ assert ended_well(in_child(child))
 run_a_loop()
 """,
     )
+
+
+def test_executors(script):
+    """The child has threads of its own; those of the parent go on with what they do."""
+    check(
+        script,
+        """
+import threading
+go_on = threading.Event()
+def call_in_threads():
+    loop = new_loop()
+    calls = [loop.run_in_executor(None, int, str(number)) for number in range(100)]
+    assert loop.run_until_complete(asyncio.gather(*calls)) == list(range(100))
+    assert len(threading.enumerate()) > 1
+    loop.run_until_complete(loop.shutdown_default_executor())
+    assert threading.enumerate() == [threading.main_thread()]
+    loop.close()
+def main_of_child():
+    call_in_threads()
+    run_a_loop()
+async def main():
+    loop = asyncio.get_running_loop()
+    assert await loop.run_in_executor(None, int, "5") == 5
+    waiting = loop.run_in_executor(None, go_on.wait)
+    assert ended_well(in_child(main_of_child))
+    assert await loop.run_in_executor(None, int, "6") == 6
+    go_on.set()
+    assert await waiting
+loop = new_loop()
+loop.run_until_complete(main())
+loop.run_until_complete(loop.shutdown_default_executor())
+loop.close()
+""",
+    )
+
+
+def test_a_child_of_an_executor_s_thread(script):
+    """That thread is the child's only one."""
+    check(
+        script,
+        """
+async def main():
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(None, int) for _ in range(10)))
+    assert ended_well(await loop.run_in_executor(None, in_child, run_a_loop))
+    assert await loop.run_in_executor(None, int, "6") == 6
+loop = new_loop()
+loop.run_until_complete(main())
+loop.run_until_complete(loop.shutdown_default_executor())
+loop.close()
+""",
+    )
