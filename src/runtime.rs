@@ -19,6 +19,7 @@
 use crate::embed::attached;
 use crate::embed::home::Home;
 use crate::embed::join::{JoinHandle, prepare, prepare_local, settle_here};
+use crate::embed::polling::poll_part;
 use crate::py::context::Entered;
 use pyo3::IntoPyObject;
 use pyo3::prelude::*;
@@ -158,7 +159,7 @@ async fn scoped<F: Future>(locals: TaskLocals, future: F) -> F::Output {
 fn poll_in<F: Future>(
     py: Python<'_>,
     locals: &TaskLocals,
-    future: Pin<&mut F>,
+    mut future: Pin<&mut F>,
     cx: &mut Context<'_>,
 ) -> Poll<F::Output> {
     let context = locals.context(py);
@@ -168,7 +169,7 @@ fn poll_in<F: Future>(
         drop(entered.switch(py, context.as_unbound()));
     }
     let with_locals = WithLocals::new(locals);
-    let polled = catch_unwind(AssertUnwindSafe(|| future.poll(cx)));
+    let polled = catch_unwind(AssertUnwindSafe(|| poll_part(|| future.as_mut().poll(cx))));
     drop(with_locals);
     // An error: the future has left a context of its own behind.
     drop(entered.leave(py));

@@ -12,8 +12,9 @@
 //!                waiting ───────────────────┘
 //! ```
 
-use super::home::{BUDGET, Home, Kept};
-use super::scope::{Scope, take_yield};
+use super::home::{Home, Kept};
+use super::polling::{self, OwnTurn, Wakefulness};
+use super::scope::Scope;
 use super::{attached, local, lock, panicked};
 use crate::py::cell::OwnerCell;
 use crate::py::coroutine::{Awaitable, Step, define_slots};
@@ -29,7 +30,6 @@ use std::any::TypeId;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -51,22 +51,14 @@ enum State {
 /// What wakes the task that awaits the future.
 struct Alarm {
     home: Arc<Home>,
-    /// One of the three below.
-    state: AtomicU8,
-    /// While it is `WAITED`: the asyncio future that the task waits for, in its home.
+    wakefulness: Wakefulness,
+    /// While it is idle: the asyncio future that the task waits for, in its home.
     waiting: Mutex<Option<DefaultKey>>,
 }
 
-/// The future is polled, or nobody awaits it.
-const QUIET: u8 = 0;
-/// The task waits.
-const WAITED: u8 = 1;
-/// It has rung: the future must be polled again.
-const RUNG: u8 = 2;
-
 impl Alarm {
     fn new(home: &Arc<Home>) -> Arc<Self> {
-        Arc::new(Self { home: Arc::clone(home), state: AtomicU8::new(QUIET), waiting: Mutex::default() })
+        Arc::new(Self { home: Arc::clone(home), wakefulness: Wakefulness::idle(), waiting: Mutex::default() })
     }
 
     /// The task does not wait any more, to its end or not.
@@ -81,19 +73,15 @@ impl Alarm {
     fn wait(&self, future: &Bound<'_, PyAny>) -> bool {
         let key = self.home.wait(Kept { object: future.clone().unbind(), crossing: None });
         *lock(&self.waiting) = Some(key);
-        let is_quiet = self.state.compare_exchange(QUIET, WAITED, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if !is_quiet {
+        let is_idle = self.wakefulness.end();
+        if !is_idle {
             self.forget();
         }
-        is_quiet
-    }
-
-    fn is_rung(&self) -> bool {
-        self.state.load(Ordering::Acquire) == RUNG
+        is_idle
     }
 
     fn ring(&self) {
-        if !self.is_rung() && self.state.swap(RUNG, Ordering::AcqRel) == WAITED {
+        if self.wakefulness.wake() {
             let waiting = lock(&self.waiting).take();
             if let Some(key) = waiting {
                 self.home.resolve(key);
@@ -167,11 +155,15 @@ impl RustFuture {
         alarm.forget();
         let waker = Waker::from(Arc::clone(&alarm));
         let scope = Scope::enter(&home, event_loop.clone_ref(py));
-        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut future, &alarm, &waker)));
+        let turn = OwnTurn::begin();
+        let mut context = Context::from_waker(&waker);
+        let poll = || future.as_mut().poll(&mut context);
+        let polled = catch_unwind(AssertUnwindSafe(|| polling::poll(&alarm.wakefulness, poll)));
+        drop(turn);
         let told = scope.leave(py, &home, &event_loop);
         let outcome = match polled {
             Ok(Poll::Pending) => {
-                let waiting = if alarm.is_rung() { Ok(None) } else { wait(&alarm, event_loop.bind(py)) };
+                let waiting = if alarm.wakefulness.is_woken() { Ok(None) } else { wait(&alarm, event_loop.bind(py)) };
                 match told.and(waiting) {
                     Ok(waiting) => {
                         self.put(py, State::Waiting(future, alarm));
@@ -195,21 +187,6 @@ impl RustFuture {
         let abandoned = self.take(py)?;
         self.put(py, State::Done);
         abandoned.end(py)
-    }
-}
-
-/// Polls the future, and again if it has woken itself meanwhile; not for ever, and not if it wants to give up its turn.
-fn poll(future: &mut Boxed, alarm: &Alarm, waker: &Waker) -> Poll<PyResult<Py<PyAny>>> {
-    let mut context = Context::from_waker(waker);
-    let mut count = 0;
-    take_yield();
-    loop {
-        alarm.state.store(QUIET, Ordering::Release);
-        let polled = future.as_mut().poll(&mut context);
-        count += 1;
-        if polled.is_ready() || !alarm.is_rung() || count == BUDGET || take_yield() {
-            return polled;
-        }
     }
 }
 

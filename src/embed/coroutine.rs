@@ -4,7 +4,8 @@
 //! thread or runtime that one is awaited. Dropping the Rust future cancels the task. A task whose loop was closed never
 //! calls back: its callback dies, and says so.
 
-use super::home::{Home, Item, Kept};
+use super::home::{Home, Kept};
+use super::item::Item;
 use super::{Closed, lock};
 use crate::py::names;
 use pyo3::exceptions::asyncio::CancelledError;

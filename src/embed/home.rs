@@ -5,20 +5,23 @@
 //! wheel's beside an extension, asyncio's, uvloop's) through a socket that it reads. Rules:
 //!
 //! 1. Any thread may push; nobody needs the interpreter for that. One push of many tells the loop: `is_told`.
-//! 2. Everything is run by [`Home::drain`], in the loop's thread, a bounded number in one turn of the loop.
+//! 2. Everything is run by [`Home::drain`], in the loop's thread; what is made ready meanwhile, for a bounded time in one turn of
+//!    the loop.
 //! 3. Nothing of Python's and nothing of the user's is called or dropped while a lock is held.
 //! 4. The loop has a [`Sentinel`], which dies when the loop is closed or collected: then everything here is dropped.
 //!
 //! ```text
 //!  any thread                         the loop's thread
-//!    wake ──► ready, is_told            drain: poll what is ready, again, up to 64 ──► still ready? call_soon(drain)
+//!    wake ──► ready, is_told            drain: poll what is ready, and so on ──► still ready? call_soon(drain)
 //!              └─ first: ring ──►        ▲
 //!                 (inbox or socket)      └── the loop
 //! ```
 
+use super::item::Item;
+use super::polling::OwnTurn;
 use super::scope::Scope;
 use super::task::Task;
-use super::{Job, coroutine, lock, panicked, report};
+use super::{coroutine, lock};
 use crate::errors;
 use crate::event_loop::owned::Runnable;
 use crate::event_loop::{Loop, Shared};
@@ -29,37 +32,18 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use slotmap::{DefaultKey, SlotMap};
+use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-/// So many items are run in one turn of the loop; then the loop's other callbacks have theirs.
-pub(super) const BUDGET: usize = 64;
-
-/// Something for the loop's thread to do.
-pub(super) enum Item {
-    Poll(Arc<Task>),
-    /// An asyncio future that an awaited Rust future waits for.
-    Resolve(Py<PyAny>),
-    Call(Job),
-}
-
-/// Whether the loop knows that there is something to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    No,
-    /// Whoever is in a [`Scope`] tells it on leaving.
-    Soon,
-    Yes,
-}
-
 struct Inner {
     ready: VecDeque<Item>,
-    told: Told,
+    /// Whether the loop knows that there is something to do.
+    is_told: bool,
     tasks: SlotMap<DefaultKey, Arc<Task>>,
     waiting: SlotMap<DefaultKey, Kept>,
 }
@@ -91,15 +75,28 @@ pub(crate) struct Home {
 /// The homes of all loops, by the address of the loop: an entry ends with the loop's [`Sentinel`].
 static HOMES: Mutex<Option<HashMap<usize, Arc<Home>>>> = Mutex::new(None);
 
+thread_local! {
+    /// The one that this thread has found last. A loop whose home is open lives: its address is nobody else's.
+    static LAST: RefCell<(usize, Weak<Home>)> = const { RefCell::new((0, Weak::new())) };
+}
+
 impl Home {
     /// The home of a loop, made at the first call for it. On a loop of another kind that runs in another thread, what is
     /// pushed waits until that thread has seen it.
     pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         let address = event_loop.as_ptr() as usize;
-        if let Some(home) = lock(&HOMES).as_ref().and_then(|homes| homes.get(&address)) {
-            return Ok(Arc::clone(home));
+        let last = LAST.try_with(|last| {
+            let last = last.borrow();
+            if last.0 == address { last.1.upgrade() } else { None }
+        });
+        if let Some(home) = last.ok().flatten().filter(|home| !home.is_closed()) {
+            return Ok(home);
         }
-        Self::found(event_loop, address)
+        let home = lock(&HOMES).as_ref().and_then(|homes| homes.get(&address)).map(Arc::clone);
+        let home = home.map_or_else(|| Self::found(event_loop, address), Ok)?;
+        // An error: the thread is ending.
+        let _: Result<(), _> = LAST.try_with(|last| *last.borrow_mut() = (address, Arc::downgrade(&home)));
+        Ok(home)
     }
 
     #[cold]
@@ -117,7 +114,7 @@ impl Home {
             (Bell::Socket(writer), Some(reader))
         };
         let fd = reader.as_ref().map(AsRawFd::as_raw_fd);
-        let inner = Inner { ready: VecDeque::new(), told: Told::No, tasks: SlotMap::new(), waiting: SlotMap::new() };
+        let inner = Inner { ready: VecDeque::new(), is_told: false, tasks: SlotMap::new(), waiting: SlotMap::new() };
         let context = names::CONTEXT.get(py)?.call0()?.unbind();
         let home = Arc::new(Self { inner: Mutex::new(inner), bell, is_closed: AtomicBool::new(false), context });
         let sentinel = Bound::new(py, Sentinel { home: Arc::clone(&home), reader, address })?;
@@ -161,7 +158,8 @@ impl Home {
 
     /// Queues something, from any thread; given back if the loop is closed, for the caller to drop.
     pub(super) fn push(&self, item: Item) -> Result<(), Item> {
-        let must_ring = {
+        let Err(item) = Scope::push(self, item) else { return Ok(()) };
+        let was_told = {
             let mut inner = lock(&self.inner);
             // Looked at under the lock: `close` empties the queue under it.
             if self.is_closed() {
@@ -169,17 +167,36 @@ impl Home {
                 return Err(item);
             }
             inner.ready.push_back(item);
-            let is_here = inner.told == Told::No && Scope::is_in(self);
-            let must_ring = inner.told == Told::No && !is_here;
-            if inner.told == Told::No {
-                inner.told = if is_here { Told::Soon } else { Told::Yes };
-            }
-            must_ring
+            std::mem::replace(&mut inner.is_told, true)
         };
-        if must_ring {
+        if !was_told {
             self.ring();
         }
         Ok(())
+    }
+
+    /// Queues what became ready in a [`Scope`] that has ended, and tells the loop.
+    pub(super) fn take_over(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        event_loop: &Py<PyAny>,
+        mut ready: VecDeque<Item>,
+    ) -> PyResult<()> {
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let was_told = {
+            let mut inner = lock(&self.inner);
+            if self.is_closed() {
+                true
+            } else {
+                inner.ready.append(&mut ready);
+                std::mem::replace(&mut inner.is_told, true)
+            }
+        };
+        // Of a loop that is closed.
+        drop(ready);
+        if was_told { Ok(()) } else { self.tell_here(py, event_loop) }
     }
 
     /// Tells the loop, from any thread, attached or not.
@@ -212,19 +229,6 @@ impl Home {
         event_loop.call_method1(py, intern!(py, "call_soon"), (drain,)).map(drop)
     }
 
-    /// Tells the loop of what became ready in a [`Scope`] that has ended.
-    pub(super) fn tell_if_due(self: &Arc<Self>, py: Python<'_>, event_loop: &Py<PyAny>) -> PyResult<()> {
-        let must_tell = {
-            let mut inner = lock(&self.inner);
-            let must_tell = inner.told == Told::Soon;
-            if must_tell {
-                inner.told = Told::Yes;
-            }
-            must_tell
-        };
-        if must_tell { self.tell_here(py, event_loop) } else { Ok(()) }
-    }
-
     /// Makes what is posted to a loop of ours.
     fn renew_ticket(self: &Arc<Self>, core: &Bound<'_, Loop>) -> PyResult<()> {
         let Bell::Inbox { ticket, .. } = &self.bell else { return Ok(()) };
@@ -247,34 +251,58 @@ impl Home {
             self.renew_ticket(core)?;
         }
         let scope = Scope::enter(self, event_loop.clone().unbind());
+        let turn = OwnTurn::begin();
         let mut entered = Entered::default();
         let mut batch = VecDeque::new();
-        let mut count = 0;
         let mut outcome = Ok(());
-        while count < BUDGET && outcome.is_ok() {
-            std::mem::swap(&mut lock(&self.inner).ready, &mut batch);
-            if batch.is_empty() {
-                break;
-            }
+        let mut is_over = self.take_ready(&mut batch);
+        while !is_over {
+            let count = batch.len();
             while let Some(item) = batch.pop_front() {
-                outcome = item.run(&event_loop, &mut entered, &mut count);
+                OwnTurn::note_alone(batch.is_empty() && scope.is_quiet());
+                outcome = item.run(&event_loop, &mut entered);
                 if outcome.is_err() {
                     break;
                 }
             }
+            if outcome.is_err() {
+                break;
+            }
+            // What this thread made ready, then what others did.
+            scope.swap_ready(&mut batch);
+            is_over = batch.is_empty() && self.take_ready(&mut batch);
+            if !is_over && !OwnTurn::goes_on(count) {
+                break;
+            }
         }
+        drop(turn);
         let left = entered.leave(py);
+        let mut made_ready = VecDeque::new();
+        scope.swap_ready(&mut made_ready);
+        batch.append(&mut made_ready);
+        drop(scope);
+        let told = if is_over && batch.is_empty() { Ok(()) } else { self.put_back(py, event_loop.as_unbound(), batch) };
+        outcome.and(left).and(told)
+    }
+
+    /// Takes what is ready; true: that is nothing, and the loop will be told of the next.
+    fn take_ready(&self, empty: &mut VecDeque<Item>) -> bool {
+        let mut inner = lock(&self.inner);
+        std::mem::swap(&mut inner.ready, empty);
+        inner.is_told = !empty.is_empty();
+        !inner.is_told
+    }
+
+    /// Puts back what a turn has left over, before what came since, and tells the loop of it.
+    fn put_back(self: &Arc<Self>, py: Python<'_>, event_loop: &Py<PyAny>, mut left: VecDeque<Item>) -> PyResult<()> {
         let is_ready = {
             let mut inner = lock(&self.inner);
-            // What an exception has left over comes first.
-            batch.append(&mut inner.ready);
-            std::mem::swap(&mut inner.ready, &mut batch);
-            inner.told = if inner.ready.is_empty() { Told::No } else { Told::Yes };
-            inner.told == Told::Yes
+            left.append(&mut inner.ready);
+            std::mem::swap(&mut inner.ready, &mut left);
+            inner.is_told = !inner.ready.is_empty();
+            inner.is_told
         };
-        drop(scope);
-        let told = if is_ready { self.tell_here(py, event_loop.as_unbound()) } else { Ok(()) };
-        outcome.and(left).and(told)
+        if is_ready { self.tell_here(py, event_loop) } else { Ok(()) }
     }
 
     /// Keeps an object until [`Self::take`] or the end of the loop.
@@ -339,38 +367,6 @@ fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
     reader.set_nonblocking(true)?;
     writer.set_nonblocking(true)?;
     Ok((reader, writer))
-}
-
-impl Item {
-    /// Adds to the count of what was done in this turn. An error leaves the loop.
-    fn run(self, event_loop: &Bound<'_, PyAny>, entered: &mut Entered, count: &mut usize) -> PyResult<()> {
-        let py = event_loop.py();
-        *count += 1;
-        match self {
-            Self::Poll(task) => task.poll(event_loop, entered, count),
-            Self::Resolve(future) => {
-                entered.leave(py)?;
-                resolve(event_loop, future.bind(py))
-            }
-            Self::Call(call) => {
-                entered.leave(py)?;
-                match catch_unwind(AssertUnwindSafe(|| call(py))) {
-                    Ok(()) => Ok(()),
-                    Err(payload) => report(event_loop, "Rust code panicked", &panicked(payload.as_ref())),
-                }
-            }
-        }
-    }
-}
-
-/// Resolves a future, unless it was cancelled meanwhile.
-fn resolve(event_loop: &Bound<'_, PyAny>, future: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = event_loop.py();
-    match future.call_method1(intern!(py, "set_result"), (py.None(),)) {
-        Ok(_) => Ok(()),
-        Err(_) if future.call_method0(intern!(py, "done"))?.is_truthy()? => Ok(()),
-        Err(error) => report(event_loop, "Exception in a callback of a Rust future", &error),
-    }
 }
 
 /// What a loop calls to have Rust futures polled.

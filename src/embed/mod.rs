@@ -16,8 +16,8 @@
 //!
 //! A Rust future is polled by the thread of its loop, attached to the interpreter, with the loop's callbacks before and
 //! after it: it should not block, and may use Python objects at once (`Python::attach` costs nothing there). A waker may
-//! be called by any thread; it needs no interpreter, and does not wait for one. A future that stays ready is polled up to
-//! 64 times in a turn of the loop.
+//! be called by any thread; it needs no interpreter, and does not wait for one. A future that stays ready is polled again
+//! at once, for 50 µs in a turn of the loop.
 //!
 //! Cancelling crosses the border both ways, panics become exceptions, context variables follow; each function says how.
 //! When a loop is closed, the Rust futures on it are dropped, and their handles say that they were cancelled.
@@ -31,9 +31,11 @@ mod awaitable;
 mod coroutine;
 mod descriptor;
 pub(crate) mod home;
+mod item;
 pub(crate) mod join;
 mod local;
 mod package;
+pub(crate) mod polling;
 mod program;
 mod remote;
 mod scope;

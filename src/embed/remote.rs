@@ -2,7 +2,8 @@
 
 use super::Closed;
 use super::coroutine::PyFuture;
-use super::home::{Home, Item};
+use super::home::Home;
+use super::item::Item;
 use super::join::{JoinHandle, prepare};
 use pyo3::prelude::*;
 use std::fmt;

@@ -1,34 +1,24 @@
 //! On whose behalf this thread polls Rust futures: the loop that they ask for timers, descriptors and further tasks.
+//!
+//! What they make ready for that loop meanwhile is queued here, without a lock; the loop's own queue has it in the end.
 
 use super::attached;
-use super::home::{Home, Item};
+use super::home::Home;
+use super::item::Item;
 use pyo3::prelude::*;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 struct Current {
     home: Arc<Home>,
     event_loop: Py<PyAny>,
+    ready: VecDeque<Item>,
 }
 
 thread_local! {
     /// The loop on whose behalf this thread polls Rust futures.
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
-}
-
-thread_local! {
-    /// The future that is polled in this thread has given up its turn.
-    static HAS_YIELDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Has who polls in this thread let others have their turn.
-pub(super) fn yield_turn() {
-    HAS_YIELDED.set(true);
-}
-
-/// Whether that was asked for since the last call.
-pub(super) fn take_yield() -> bool {
-    HAS_YIELDED.replace(false)
 }
 
 /// While it lasts, this thread polls on behalf of a loop.
@@ -38,14 +28,52 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn enter(home: &Arc<Home>, event_loop: Py<PyAny>) -> Self {
-        let current = Some(Current { home: Arc::clone(home), event_loop });
+        let current = Some(Current { home: Arc::clone(home), event_loop, ready: VecDeque::new() });
         Self { previous: CURRENT.with(|place| place.replace(current)) }
     }
 
-    /// Ends it, and tells the loop what became ready inside.
-    pub(super) fn leave(self, py: Python<'_>, home: &Arc<Home>, event_loop: &Py<PyAny>) -> PyResult<()> {
-        drop(self);
-        home.tell_if_due(py, event_loop)
+    /// Ends it; what became ready inside goes to the loop, which is told.
+    pub(super) fn leave(mut self, py: Python<'_>, home: &Arc<Home>, event_loop: &Py<PyAny>) -> PyResult<()> {
+        let ready = self.end();
+        // It has ended: there is nothing to drop.
+        std::mem::forget(self);
+        if ready.is_empty() { Ok(()) } else { home.take_over(py, event_loop, ready) }
+    }
+
+    /// Puts the previous one back, and gives what became ready inside.
+    fn end(&mut self) -> VecDeque<Item> {
+        let ended = CURRENT.try_with(|place| place.replace(self.previous.take()));
+        ended.ok().flatten().map(|current| current.ready).unwrap_or_default()
+    }
+
+    /// Takes what became ready inside, and leaves an empty queue.
+    #[expect(clippy::unused_self, reason = "it is this scope, as long as it lasts and no other has begun inside")]
+    pub(super) fn swap_ready(&self, empty: &mut VecDeque<Item>) {
+        CURRENT.with(|place| {
+            if let Some(current) = &mut *place.borrow_mut() {
+                std::mem::swap(&mut current.ready, empty);
+            }
+        });
+    }
+
+    /// Whether nothing became ready inside.
+    #[expect(clippy::unused_self, reason = "as above")]
+    pub(super) fn is_quiet(&self) -> bool {
+        CURRENT.with(|place| place.borrow().as_ref().is_none_or(|current| current.ready.is_empty()))
+    }
+
+    /// Queues something where this thread polls for that loop; otherwise it is given back.
+    pub(super) fn push(home: &Home, item: Item) -> Result<(), Item> {
+        let mut item = Some(item);
+        // An error: the thread is ending.
+        let _: Result<(), _> = CURRENT.try_with(|place| {
+            if let Some(current) = &mut *place.borrow_mut()
+                && std::ptr::eq(Arc::as_ptr(&current.home), home)
+            {
+                current.ready.extend(item.take());
+            }
+        });
+        item.map_or(Ok(()), Err)
     }
 
     /// The loop that this thread polls for.
@@ -73,8 +101,11 @@ impl Scope {
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        let ended = CURRENT.try_with(|place| place.replace(self.previous.take()));
-        drop(ended);
+        // Left over by a panic.
+        let home = Self::home();
+        for item in self.end() {
+            drop(home.as_ref().map(|home| home.push(item)));
+        }
     }
 }
 

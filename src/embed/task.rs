@@ -3,10 +3,14 @@
 //! A [`Task`] owns a future and the Python context that it is polled in, until it ends or its loop does. Wakers hold the
 //! task, never the loop: a waker that outlives both does nothing.
 
-use super::home::{BUDGET, Home, Item};
+use super::home::Home;
+use super::item::Item;
+#[cfg(feature = "async-runtimes")]
+use super::polling::OwnTurn;
+use super::polling::{self, Wakefulness};
 #[cfg(feature = "async-runtimes")]
 use super::scope::HomeSearch;
-use super::scope::{Scope, take_yield};
+use super::scope::Scope;
 use super::{is_exit, lock, panicked, report};
 use crate::py::context::{self, Entered};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,7 +20,7 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -36,20 +40,11 @@ pub(crate) struct Task {
     key: OnceLock<DefaultKey>,
     /// None while it is polled, and at the end.
     body: Mutex<Option<Body>>,
-    /// One of the four below.
-    state: AtomicU8,
+    /// Woken: it is in its home's queue.
+    wakefulness: Wakefulness,
     /// Nobody wants it any more.
     is_discarded: AtomicBool,
 }
-
-/// It waits to be woken.
-const IDLE: u8 = 0;
-/// It is in its home's queue.
-const QUEUED: u8 = 1;
-/// It is polled.
-const RUNNING: u8 = 2;
-/// It is polled, and was woken since that began.
-const WOKEN: u8 = 3;
 
 impl Task {
     pub(crate) fn new(future: Boxed, context: Option<Py<PyAny>>) -> Arc<Self> {
@@ -57,34 +52,35 @@ impl Task {
             home: OnceLock::new(),
             key: OnceLock::new(),
             body: Mutex::new(Some(Body { future, context })),
-            state: AtomicU8::new(IDLE),
+            wakefulness: Wakefulness::idle(),
             is_discarded: AtomicBool::new(false),
         })
     }
 
     /// Gives a new task its loop, which polls it soon. A loop that is closed drops it.
     pub(crate) fn settle(self: &Arc<Self>, home: &Arc<Home>) {
-        if self.home.set(Arc::clone(home)).is_err() {
-            return;
+        if self.move_in(home) {
+            self.queue();
         }
-        match home.keep(self) {
-            Some(key) => {
-                // Set once: only the first call comes here.
-                let _ = self.key.set(key);
-                self.queue();
-            }
+    }
+
+    /// Gives a new task its loop; false: it has one, or this one is closed.
+    fn move_in(self: &Arc<Self>, home: &Arc<Home>) -> bool {
+        if self.home.set(Arc::clone(home)).is_err() {
+            return false;
+        }
+        let key = home.keep(self);
+        match key {
+            // Set once: only the first call comes here.
+            Some(key) => drop(self.key.set(key)),
             None => self.discard(),
         }
+        key.is_some()
     }
 
     /// Has it polled, by the loop's thread. While it is polled, that is for who polls it to see.
     fn queue(self: &Arc<Self>) {
-        let wake = |state| match state {
-            IDLE => Some(QUEUED),
-            RUNNING => Some(WOKEN),
-            _ => None,
-        };
-        if self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, wake) == Ok(IDLE) {
+        if self.wakefulness.wake() {
             self.push();
         }
     }
@@ -102,27 +98,28 @@ impl Task {
     pub(crate) fn poll_homeless(self: &Arc<Self>) {
         let search = HomeSearch::begin();
         let Some(mut body) = lock(&self.body).take() else { return };
-        let polled = self.poll_body(&mut body, &mut 0);
+        let turn = OwnTurn::begin();
+        let polled = self.poll_body(&mut body);
+        drop(turn);
         if !matches!(polled, Ok(Poll::Pending)) || self.is_discarded.load(Ordering::Acquire) {
             drop_caught(Some(body));
             return;
         }
         *lock(&self.body) = Some(body);
-        let is_woken = self.state.swap(IDLE, Ordering::AcqRel) == WOKEN;
-        match search.found() {
-            Some(home) => self.settle(&home),
-            None if is_woken => self.queue(),
-            None => {}
+        let is_idle = self.wakefulness.end();
+        let is_settled = search.found().is_some_and(|home| self.move_in(&home));
+        if !is_idle {
+            self.push();
+        } else if is_settled {
+            self.queue();
         }
     }
 
     /// A task without a loop is woken: the loop of whoever wakes it has it from now on; nobody else would poll it.
     fn wake_homeless(self: &Arc<Self>) {
         match Scope::home() {
-            Some(home) => {
-                self.state.store(IDLE, Ordering::Release);
-                self.settle(&home);
-            }
+            Some(home) if self.move_in(&home) => self.push(),
+            Some(_) => {}
             None => self.discard(),
         }
     }
@@ -147,32 +144,16 @@ impl Task {
         drop_caught(body);
     }
 
-    /// Polls the future, and again if it has woken itself meanwhile; not for ever (`count`: what was done in this turn), and
-    /// not if it wants to give up its turn.
-    fn poll_body(self: &Arc<Self>, body: &mut Body, count: &mut usize) -> Result<Poll<()>, Box<dyn Any + Send>> {
+    /// Polls the future, and again if it has woken itself meanwhile.
+    fn poll_body(self: &Arc<Self>, body: &mut Body) -> Result<Poll<()>, Box<dyn Any + Send>> {
         let waker = Waker::from(Arc::clone(self));
         let mut context = Context::from_waker(&waker);
-        take_yield();
-        catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                self.state.store(RUNNING, Ordering::Release);
-                let polled = body.future.as_mut().poll(&mut context);
-                let is_woken = self.state.load(Ordering::Acquire) == WOKEN;
-                if polled.is_ready() || !is_woken || *count >= BUDGET || take_yield() {
-                    return polled;
-                }
-                *count += 1;
-            }
-        }))
+        let poll = || body.future.as_mut().poll(&mut context);
+        catch_unwind(AssertUnwindSafe(|| polling::poll(&self.wakefulness, poll)))
     }
 
     /// Polls the future, in its context. An error leaves the loop.
-    pub(super) fn poll(
-        self: Arc<Self>,
-        event_loop: &Bound<'_, PyAny>,
-        entered: &mut Entered,
-        count: &mut usize,
-    ) -> PyResult<()> {
+    pub(super) fn poll(self: Arc<Self>, event_loop: &Bound<'_, PyAny>, entered: &mut Entered) -> PyResult<()> {
         let py = event_loop.py();
         if self.is_discarded.load(Ordering::Acquire) {
             self.end();
@@ -186,12 +167,10 @@ impl Task {
             // One that is entered already is that of whoever has called this loop's turn: it is current.
             entered.switch(py, context).or_else(|error| if is_exit(py, &error) { Err(error) } else { Ok(()) })?;
         }
-        match self.poll_body(&mut body, count) {
+        match self.poll_body(&mut body) {
             Ok(Poll::Pending) if !self.is_discarded.load(Ordering::Acquire) => {
                 *lock(&self.body) = Some(body);
-                let is_idle = self.state.compare_exchange(RUNNING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok();
-                if !is_idle {
-                    self.state.store(QUEUED, Ordering::Release);
+                if !self.wakefulness.end() {
                     self.push();
                 }
                 // Discarded in between, which found nothing to drop.

@@ -4,7 +4,8 @@
 //! dropped.
 
 use super::home::{Home, Kept};
-use super::scope::{Scope, with_loop, yield_turn};
+use super::polling::yield_turn;
+use super::scope::{Scope, with_loop};
 use super::{attached, lock};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
@@ -205,7 +206,7 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> PyResult<F::Ou
 }
 
 /// Gives up the turn: other Rust futures that are ready are polled first, and Python's callbacks have their turn, at once
-/// where Python awaits this future, and after 64 polls at most where it was spawned.
+/// where Python awaits this future, and after 64 polls or 50 µs where it was spawned.
 pub async fn yield_now() {
     let mut is_over = false;
     let once = std::future::poll_fn(|cx| {

@@ -408,7 +408,7 @@ async def main():
 fn one_that_wakes_itself_does_not_hold_up_the_loop() -> Outcome {
     Python::attach(|py| {
         let waking = function(py, |py| {
-            let mut left = 10_000;
+            let mut left = 100_000;
             let future = std::future::poll_fn(move |cx| {
                 left -= 1;
                 if left == 0 {
@@ -427,9 +427,9 @@ async def main():
         await asyncio.sleep(0)
         count += 1
     return count";
-        // Sixty-four polls in a turn.
+        // A thousand polls in a turn, fewer where they take longer than 50 µs.
         let turns = run_main(py, code, &[("waking", waking)])?.extract::<usize>()?;
-        assert!((150..200).contains(&turns), "{turns}");
+        assert!(turns >= 90, "{turns}");
         Ok(())
     })
 }

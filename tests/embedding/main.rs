@@ -15,6 +15,7 @@
 mod awaiting;
 mod crossing;
 mod examples;
+mod fairness;
 mod generic;
 mod harness;
 mod lifetimes;
@@ -29,6 +30,7 @@ fn main() -> std::process::ExitCode {
         lifetimes::TESTS,
         services::TESTS,
         spawning::TESTS,
+        fairness::TESTS,
         generic::TESTS,
         examples::TESTS,
         program::TESTS,
