@@ -14,7 +14,7 @@
 
 use super::home::{Home, Kept};
 use super::polling::{self, OwnTurn, Wakefulness};
-use super::scope::Scope;
+use super::scope::{Scope, in_scope};
 use super::{attached, local, lock, panicked};
 use crate::py::cell::OwnerCell;
 use crate::py::coroutine::{Awaitable, Step, define_slots};
@@ -114,14 +114,8 @@ impl Abandoned {
         }
         let future = self.future;
         // In the loop's thread, what the future has asked of the loop is taken back at once.
-        let running = Home::running(py).ok();
-        let scope = running.as_ref().map(|(home, event_loop)| Scope::enter(home, event_loop.clone_ref(py)));
-        let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-        let told = match (scope, running) {
-            (Some(scope), Some((home, event_loop))) => scope.leave(py, &home, &event_loop),
-            _ => Ok(()),
-        };
-        dropped.map_err(|payload| panicked(payload.as_ref())).and(told)
+        let dropped = in_scope(py, || catch_unwind(AssertUnwindSafe(|| drop(future))))?;
+        dropped.map_err(|payload| panicked(payload.as_ref()))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::home::{Home, Kept};
 use super::item::Item;
+use super::scope::in_scope;
 use super::{Closed, lock};
 use crate::py::names;
 use pyo3::exceptions::asyncio::CancelledError;
@@ -62,10 +63,11 @@ struct Completion {
 
 #[pymethods]
 impl Completion {
-    fn __call__(&self, task: &Bound<'_, PyAny>) {
+    fn __call__(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
         let outcome = task.call_method0(intern!(task.py(), "result")).map(Bound::unbind);
-        let kept = complete(&self.state, outcome).and_then(|key| self.home.take(key));
+        let kept = in_scope(task.py(), || complete(&self.state, outcome))?.and_then(|key| self.home.take(key));
         drop(kept);
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::home::Home;
 use super::lock;
-use super::scope::with_loop;
+use super::scope::{in_scope, with_loop};
 use super::time::{Signal, polling_loop};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -41,10 +41,8 @@ impl Ready {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let waiters = lock(&self.waiters).remove(&self.direction).unwrap_or_default();
         let outcome = unwatch(self.event_loop.bind(py), self.fd, self.direction);
-        for signal in waiters {
-            signal.set();
-        }
-        outcome
+        let told = in_scope(py, || waiters.iter().for_each(|signal| signal.set()));
+        outcome.and(told)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -2,7 +2,7 @@
 //!
 //! Owns, per loop, the queue of what is ready, the spawned tasks, and the asyncio futures that awaited Rust futures wait
 //! for. Any asyncio loop will do: one of this crate is told through its inbox, any other one (the installed mioloop
-//! wheel's beside an extension, asyncio's, uvloop's) through a socket that it reads. Rules:
+//! wheel's beside an extension, asyncio's, uvloop's) through a descriptor that it reads. Rules:
 //!
 //! 1. Any thread may push; nobody needs the interpreter for that. One push of many tells the loop: `is_told`.
 //! 2. Everything is run by [`Home::drain`], in the loop's thread; what is made ready meanwhile, for a bounded time in one turn of
@@ -14,7 +14,7 @@
 //!  any thread                         the loop's thread
 //!    wake ──► ready, is_told            drain: poll what is ready, and so on ──► still ready? call_soon(drain)
 //!              └─ first: ring ──►        ▲
-//!                 (inbox or socket)      └── the loop
+//!                 (inbox or descriptor)  └── the loop
 //! ```
 
 use super::item::Item;
@@ -27,6 +27,7 @@ use crate::event_loop::owned::Runnable;
 use crate::event_loop::{Loop, Shared};
 use crate::py::context::Entered;
 use crate::py::names;
+use crate::sys;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -34,9 +35,7 @@ use pyo3::prelude::*;
 use slotmap::{DefaultKey, SlotMap};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -59,8 +58,8 @@ pub(super) struct Kept {
 enum Bell {
     /// A loop of this crate: its inbox. The ticket is what is posted, made beforehand by a thread that is attached.
     Inbox { shared: Weak<Shared>, ticket: Mutex<Option<Runnable>> },
-    /// Any other loop: it reads the other end.
-    Socket(UnixStream),
+    /// Any other loop: it watches the descriptor.
+    Watched(sys::bell::Bell),
 }
 
 /// See the module's description.
@@ -106,18 +105,16 @@ impl Home {
             return Err(PyRuntimeError::new_err("Event loop is closed"));
         }
         let core = event_loop.cast::<Loop>();
-        let (bell, reader) = if let Ok(core) = &core {
-            let shared = Arc::downgrade(&core.get().shared(py)?);
-            (Bell::Inbox { shared, ticket: Mutex::new(None) }, None)
+        let bell = if let Ok(core) = &core {
+            Bell::Inbox { shared: Arc::downgrade(&core.get().shared(py)?), ticket: Mutex::new(None) }
         } else {
-            let (reader, writer) = socket_pair().map_err(|error| errors::os_error(py, &error))?;
-            (Bell::Socket(writer), Some(reader))
+            Bell::Watched(sys::bell::Bell::new().map_err(|error| errors::os_error(py, &error))?)
         };
-        let fd = reader.as_ref().map(AsRawFd::as_raw_fd);
+        let fd = if let Bell::Watched(bell) = &bell { Some(bell.as_raw_fd()) } else { None };
         let inner = Inner { ready: VecDeque::new(), is_told: false, tasks: SlotMap::new(), waiting: SlotMap::new() };
         let context = names::CONTEXT.get(py)?.call0()?.unbind();
         let home = Arc::new(Self { inner: Mutex::new(inner), bell, is_closed: AtomicBool::new(false), context });
-        let sentinel = Bound::new(py, Sentinel { home: Arc::clone(&home), reader, address })?;
+        let sentinel = Bound::new(py, Sentinel { home: Arc::clone(&home), address })?;
         match (core, fd) {
             (Ok(core), _) => {
                 home.renew_ticket(core)?;
@@ -132,7 +129,7 @@ impl Home {
         Ok(home)
     }
 
-    /// Has a loop of another kind read the socket; from a thread that is not its own, when it next looks.
+    /// Has a loop of another kind watch the descriptor; from a thread that is not its own, when it next looks.
     fn settle_in(event_loop: &Bound<'_, PyAny>, fd: i32, sentinel: Bound<'_, Sentinel>) -> PyResult<()> {
         let py = event_loop.py();
         let running = names::EVENTS.get(py, intern!(py, "_get_running_loop"))?.call0()?;
@@ -211,8 +208,7 @@ impl Home {
                     drop(shared.poller.wake());
                 }
             }
-            // An error: the socket is full of calls that were not heard yet, or the loop is gone.
-            Bell::Socket(socket) => drop((&mut &*socket).write(&[1])),
+            Bell::Watched(bell) => bell.ring(),
         }
     }
 
@@ -341,7 +337,7 @@ impl Home {
         };
         let ticket = match &self.bell {
             Bell::Inbox { ticket, .. } => lock(ticket).take(),
-            Bell::Socket(_) => None,
+            Bell::Watched(_) => None,
         };
         for (_, task) in tasks {
             task.discard();
@@ -362,13 +358,6 @@ impl Home {
     }
 }
 
-fn socket_pair() -> io::Result<(UnixStream, UnixStream)> {
-    let (reader, writer) = UnixStream::pair()?;
-    reader.set_nonblocking(true)?;
-    writer.set_nonblocking(true)?;
-    Ok((reader, writer))
-}
-
 /// What a loop calls to have Rust futures polled.
 #[pyclass(frozen, weakref, name = "RustFutures", module = "mioloop")]
 struct Drain {
@@ -382,11 +371,10 @@ impl Drain {
     }
 }
 
-/// What a loop keeps as long as it is open; on loops of other kinds it is also what reads the socket.
+/// What a loop keeps as long as it is open; on loops of other kinds it is also what hears the bell.
 #[pyclass(frozen, weakref, name = "RustFuturesSentinel", module = "mioloop")]
 struct Sentinel {
     home: Arc<Home>,
-    reader: Option<UnixStream>,
     /// Of the loop.
     address: usize,
 }
@@ -394,14 +382,8 @@ struct Sentinel {
 #[pymethods]
 impl Sentinel {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(mut reader) = self.reader.as_ref() {
-            let mut calls = [0; 64];
-            match reader.read(&mut calls) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock && error.kind() != ErrorKind::Interrupted => {
-                    return Err(errors::os_error(py, &error));
-                }
-                Ok(_) | Err(_) => {}
-            }
+        if let Bell::Watched(bell) = &self.home.bell {
+            bell.hear().map_err(|error| errors::os_error(py, &error))?;
         }
         self.home.drain(py)
     }

@@ -109,6 +109,15 @@ impl Drop for Scope {
     }
 }
 
+/// Does something that may wake futures of the loop that runs in this thread: it is told of them by a callback rather than
+/// by its bell.
+pub(super) fn in_scope<R>(py: Python<'_>, action: impl FnOnce() -> R) -> PyResult<R> {
+    let Ok((home, event_loop)) = Home::running(py) else { return Ok(action()) };
+    let scope = Scope::enter(&home, event_loop.clone_ref(py));
+    let value = action();
+    scope.leave(py, &home, &event_loop).map(|()| value)
+}
+
 /// Does something with the loop: at once where this thread polls for it, otherwise in its thread, soon. Dropped if the
 /// loop is closed.
 pub(super) fn with_loop(home: &Arc<Home>, action: impl FnOnce(&Bound<'_, PyAny>) + Send + 'static) {

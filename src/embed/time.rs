@@ -5,7 +5,7 @@
 
 use super::home::{Home, Kept};
 use super::polling::yield_turn;
-use super::scope::{Scope, with_loop};
+use super::scope::{Scope, in_scope, with_loop};
 use super::{attached, lock};
 use pyo3::exceptions::{PyRuntimeError, PyTimeoutError};
 use pyo3::intern;
@@ -52,8 +52,8 @@ struct Setter(Arc<Signal>);
 
 #[pymethods]
 impl Setter {
-    fn __call__(&self) {
-        self.0.set();
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        in_scope(py, || self.0.set())
     }
 }
 

@@ -9,6 +9,8 @@
 
 #![allow(unsafe_code, reason = "libc is called here and nowhere else; every block says why it is sound")]
 
+#[cfg(feature = "embed")]
+pub(crate) mod bell;
 pub(crate) mod clock;
 pub(crate) mod connect;
 pub(crate) mod datagram;
