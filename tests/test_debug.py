@@ -1,10 +1,14 @@
 """Debug mode: slow callbacks, source tracebacks, checks of what is scheduled, origins."""
 
 import asyncio
+import contextlib
 import gc
 import logging
+import os
+import socket
 import sys
 import time
+import traceback
 
 import pytest
 
@@ -134,6 +138,88 @@ def test_the_log_shows_it(new_loop, caplog):
     text = errors[0].getMessage()
     assert "Object created at (most recent call last):\n" in text
     assert "loop.call_soon(int, " in text
+
+
+class Failing(asyncio.Protocol):
+    """What fails with whatever it receives; a datagram protocol too."""
+
+    def data_received(self, data):
+        raise ZeroDivisionError(data.decode())
+
+    def datagram_received(self, data, address):
+        self.data_received(data)
+
+
+async def stream_fails(loop, stack):
+    ours, theirs = support.socket_pair("unix")
+    stack.enter_context(theirs).send(b"stream")
+    transport, _ = await loop.create_connection(Failing, sock=ours)
+    stack.callback(transport.close)
+
+
+async def pipe_fails(loop, stack):
+    reader, writer = os.pipe()
+    os.write(writer, b"pipe")
+    stack.callback(os.close, writer)
+    transport, _ = await loop.connect_read_pipe(Failing, os.fdopen(reader, "rb", 0))
+    stack.callback(transport.close)
+
+
+async def datagram_fails(loop, stack):
+    transport, _ = await loop.create_datagram_endpoint(Failing, ("127.0.0.1", 0))
+    stack.callback(transport.close)
+    transport.sendto(b"datagram", transport.get_extra_info("sockname"))
+
+
+async def factory_fails(loop, stack):
+    def fail():
+        raise ZeroDivisionError("factory")
+
+    server = await loop.create_server(fail, "127.0.0.1", 0)
+    stack.callback(server.close)
+    stack.enter_context(socket.create_connection(("127.0.0.1", support.port_of(server))))
+
+
+async def reader_fails(loop, stack):
+    def fail():
+        loop.remove_reader(ours)
+        raise ZeroDivisionError("reader")
+
+    ours, theirs = (stack.enter_context(end) for end in support.socket_pair("unix"))
+    loop.set_debug(False)
+    loop.add_reader(ours, fail)
+    loop.set_debug(True)
+    theirs.send(b"x")
+
+
+@pytest.mark.parametrize(
+    "fails", [stream_fails, pipe_fails, datagram_fails, factory_fails, reader_fails]
+)
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+async def test_the_log_shows_errors_of_whatever_fails(loop, fails):
+    """The default handler asks what runs where it was made, which not all can tell."""
+    loop.set_exception_handler(None)
+    loop.set_debug(True)
+    logged = loop.create_future()
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if record.levelno == logging.ERROR and not logged.done():
+                logged.set_result(record)
+
+    handler = Handler()
+    logging.getLogger("asyncio").addHandler(handler)
+    try:
+        with contextlib.ExitStack() as stack:
+            await fails(loop, stack)
+            record = await logged
+            await support.turns(2)
+    finally:
+        logging.getLogger("asyncio").removeHandler(handler)
+    assert record.exc_info[0] is ZeroDivisionError, record.getMessage()
+    assert str(record.exc_info[1]) == fails.__name__.partition("_")[0]
+    # asyncio's frames have the connection that the factory failed for.
+    traceback.clear_frames(record.exc_info[2])
 
 
 def test_futures_and_tasks_tell_where_they_were_made(debugging):

@@ -306,6 +306,31 @@ def test_servers_of_a_loop_closed_around_them(new_loop):
     assert support.open_descriptors() == descriptors
 
 
+def test_a_server_collected_with_its_transport(new_loop):
+    """In whatever order the collector empties them: the transport cannot tell the server then."""
+    descriptors = support.open_descriptors()
+    loop = new_loop()
+
+    class Accepted(asyncio.Protocol):
+        made = loop.create_future()
+
+        def connection_made(self, transport):
+            self.transport = transport
+            self.made.set_result(self)
+
+    server = loop.run_until_complete(loop.create_server(Accepted, "127.0.0.1", 0))
+    with socket.create_connection(("127.0.0.1", support.port_of(server))):
+        protocol = loop.run_until_complete(Accepted.made)
+        loop.close()
+        server.cycle = [server, protocol]
+        protocol.server = server
+        held = [server, protocol]
+        del server, protocol, Accepted
+        with pytest.warns(ResourceWarning):
+            drop(held)
+    assert support.open_descriptors() == descriptors
+
+
 async def test_many_connections_leave_no_objects_behind(loop):
     async def work():
         server = await loop.create_server(support.Echo, "127.0.0.1", 0)

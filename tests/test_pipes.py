@@ -92,6 +92,10 @@ async def test_what_transports_are(loop, ends):
     assert isinstance(reader, asyncio.ReadTransport)
     assert not isinstance(reader, asyncio.WriteTransport)
     assert isinstance(writer, asyncio.WriteTransport)
+    assert isinstance(writer, asyncio.Transport)
+    for method in (writer.is_reading, writer.pause_reading, writer.resume_reading):
+        with pytest.raises(NotImplementedError):
+            method()
     assert not reader.is_closing()
     assert not writer.is_closing()
     for transport, protocol, end in ((writer, sent, ends[1]), (reader, received, ends[0])):

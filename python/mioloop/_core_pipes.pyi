@@ -67,8 +67,8 @@ class ReadPipeTransport:
 class WritePipeTransport:
     """The transport that writes a pipe, socket or terminal. Matches `asyncio.WriteTransport`.
 
-    `isinstance(transport, asyncio.WriteTransport)` holds. Made by `connect_write_pipe()`; all that
-    is said of `ReadPipeTransport` holds. It closes too when nobody reads any more.
+    `isinstance(transport, asyncio.Transport)` holds, as in asyncio. Made by `connect_write_pipe()`;
+    all that is said of `ReadPipeTransport` holds. It closes too when nobody reads any more.
     """
 
     def __new__(
@@ -96,6 +96,11 @@ class WritePipeTransport:
     def is_closing(self) -> bool:
         """Tell whether it is closing or closed. Matches `BaseTransport.is_closing`."""
 
+    def is_reading(self) -> bool:
+        """Raise NotImplementedError, as asyncio's; so do the next two."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Write without waiting, in order; at once, as far as there is room.
 

@@ -111,6 +111,10 @@ impl Method for Write {
 }
 
 pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    // asyncio's write pipes are Transports too, whose methods for reading raise NotImplementedError.
+    for name in ["is_reading", "pause_reading", "resume_reading"] {
+        class.setattr(name, names::TRANSPORT.get(class.py())?.getattr(name)?)?;
+    }
     define::<Write>(class)
 }
 
@@ -411,7 +415,7 @@ impl WritePipe {
         Self::close_now(slf, None)
     }
 
-    /// `isinstance(transport, asyncio.WriteTransport)` holds.
+    /// `isinstance(transport, asyncio.Transport)` holds.
     #[getter]
     fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         names::TRANSPORT.get(py).cloned()

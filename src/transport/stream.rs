@@ -17,7 +17,7 @@ use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::poller::READ;
 use mio::Interest;
-use pyo3::exceptions::{PyConnectionError, PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyConnectionError, PyResourceWarning, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -410,6 +410,9 @@ impl Drop for Stream {
             let closed = closing.close(py);
             // There is no object any more that could be named: the server's set, which is weak, has forgotten it.
             let told = server.map_or(Ok(()), |server| detach(server.bind(py), server.bind(py)));
+            // A server that the collector has emptied before its transport has no attributes any more.
+            let told =
+                told.or_else(|error| if error.is_instance_of::<PyAttributeError>(py) { Ok(()) } else { Err(error) });
             for error in [warned, closed, told].into_iter().filter_map(Result::err) {
                 error.write_unraisable(py, None);
             }
