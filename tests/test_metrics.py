@@ -79,8 +79,10 @@ def test_what_an_exit_left_counts_once(loop):
 def test_times_add_up(loop):
     loop.run_until_complete(asyncio.sleep(0.05))
     metrics = loop.metrics()
-    assert 0.04 < metrics.polling < 5
+    assert 0 < metrics.polling < 5
     assert 0 < metrics.running < 5
+    # On a slow machine a good part of the time goes by before the loop is asleep.
+    assert metrics.polling + metrics.running >= 0.049
     # A loop that does not run spends nothing.
     after = loop.metrics()
     assert (after.polling, after.running) == (metrics.polling, metrics.running)

@@ -75,9 +75,9 @@ def test_a_loop_that_waits_or_does_not_run_is_not_stuck(loop):
     reports = Reports()
     loop.run_until_complete(asyncio.sleep(0))
     # Long enough that a machine with other work does not look like a stall.
-    with mioloop.watch_stalls(0.1, loop=loop, report=reports):
-        threading.Event().wait(0.2)
-        loop.run_until_complete(asyncio.sleep(0.2))
+    with mioloop.watch_stalls(0.3, loop=loop, report=reports):
+        threading.Event().wait(0.5)
+        loop.run_until_complete(asyncio.sleep(0.5))
     assert reports.stalls == []
 
 

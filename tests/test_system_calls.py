@@ -166,7 +166,8 @@ def test_echo(script, tmp_path, mioloop_only):
     assert MESSAGES <= reads <= MESSAGES + marks
     assert MESSAGES <= writes <= MESSAGES + marks
     assert calls["epoll_ctl"] == 0
-    assert sum(calls.values()) - polls(calls) <= 2 * (MESSAGES + marks)
+    # Now and then the interpreter asks for memory, or gives it back.
+    assert sum(calls.values()) - polls(calls) <= 2 * (MESSAGES + marks) + MESSAGES // 200
     assert polls(calls) <= MESSAGES
 
 
@@ -289,5 +290,5 @@ def test_sock_calls(script, tmp_path, mioloop_only, receive):
     assert calls["epoll_ctl"] == 0
     assert MESSAGES <= calls["recvfrom"] <= 2 * (MESSAGES + marks)
     assert MESSAGES <= calls["sendto"] <= MESSAGES + marks
-    assert sum(calls.values()) - polls(calls) <= 3 * (MESSAGES + marks) + 1
+    assert sum(calls.values()) - polls(calls) <= 3 * (MESSAGES + marks) + MESSAGES // 200
     assert polls(calls) <= MESSAGES

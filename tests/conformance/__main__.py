@@ -114,6 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     # The largest files first, so that the last one running is a short one.
     files.sort(key=lambda path: -path.stat().st_size)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell has what it starts in the background ignore SIGINT, and so would the children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pool = ThreadPoolExecutor(options.jobs)
     try:
         modules = sorted(pool.map(run, files), key=lambda verdict: verdict.module)
