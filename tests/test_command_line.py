@@ -328,24 +328,25 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "reason"),
     [
-        [],
-        ["walk"],
-        ["--walk"],
-        ["run"],
-        ["run", "-m"],
-        ["run", "-c"],
-        ["run", "--walk"],
-        ["info", "-v"],
-        ["info", "a"],
+        ([], ""),
+        (["walk"], "mioloop: error: no such command: walk"),
+        (["--walk"], "mioloop: error: no such command: --walk"),
+        (["run"], "mioloop run: error: nothing to run"),
+        (["run", "-m"], "mioloop run: error: -m has no argument"),
+        (["run", "-c"], "mioloop run: error: -c has no argument"),
+        (["run", "--walk"], "mioloop run: error: --walk is no option"),
+        (["info", "-v"], "mioloop info: error: wrong arguments: -v"),
+        (["check", "a", "b"], "mioloop check: error: wrong arguments: a b"),
     ],
-    ids=" ".join,
+    ids=str,
 )
-def test_wrong_usage_says_what_is_right(arguments: list[str]) -> None:
+def test_wrong_usage_says_what_is_right(arguments: list[str], reason: str) -> None:
     done = python("-m", "mioloop", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: python -m mioloop")
+    assert done.stderr.splitlines()[-1].startswith(reason)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -107,11 +107,12 @@ def test_options_come_in_any_order() -> None:
     assert (done.returncode, done.stdout) == (0, "ok\n")
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
-def test_wrong_seconds_are_wrong_usage(seconds: str) -> None:
-    done = run("--watch-stalls", seconds, "-c", SLEEP)
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", None])
+def test_wrong_seconds_are_wrong_usage(seconds: str | None) -> None:
+    done = run("--watch-stalls", *([seconds, "-c", SLEEP] if seconds else []))
     assert done.returncode == 2
     assert done.stderr.startswith("usage:")
+    assert done.stderr.endswith("error: --watch-stalls takes a number of seconds above zero\n")
 
 
 def blocks_of_the_document() -> list[str]:

@@ -59,7 +59,8 @@ def main(argv: list[str]) -> int:
             sys.stdout.write(f"mioloop {mioloop.__version__}\n")
             return 0
         case _:
-            sys.stderr.write(USAGE)
+            wrong = f"mioloop: error: no such command: {argv[0]}\n" if argv else ""
+            sys.stderr.write(USAGE + wrong)
             return 2
 
 

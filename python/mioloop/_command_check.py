@@ -78,7 +78,8 @@ def main(argv: list[str]) -> int:
         case ["-h" | "--help"]:
             sys.stdout.write(USAGE)
         case _:
-            sys.stderr.write(USAGE)
+            wrong = f"mioloop check: error: wrong arguments: {' '.join(argv)}\n"
+            sys.stderr.write(USAGE + wrong)
             return 2
     return 0
 

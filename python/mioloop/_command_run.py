@@ -61,9 +61,8 @@ def main(argv: list[str]) -> int:
     """
     try:
         options, argv = _take_options(argv)
-    except ValueError:
-        sys.stderr.write(USAGE)
-        return 2
+    except ValueError as error:
+        return _refuse(str(error))
     match argv:
         case ["-h" | "--help"]:
             sys.stdout.write(USAGE)
@@ -76,9 +75,11 @@ def main(argv: list[str]) -> int:
             run = functools.partial(_run_stdin)
         case [path, *_] if not path.startswith("-"):
             run = functools.partial(_run_path, path)
+        case [option, *_]:
+            has_none = "has no argument" if option in ("-m", "-c") else "is no option"
+            return _refuse(f"{option} {has_none}")
         case _:
-            sys.stderr.write(USAGE)
-            return 2
+            return _refuse("nothing to run")
     _select_loop(as_uvloop=options.as_uvloop)
     if options.stats:
         from mioloop import _command_stats
@@ -103,12 +104,22 @@ def _take_options(argv: list[str]) -> tuple[_Options, list[str]]:
                 options.as_uvloop = True
             case ["--stats", *argv]:
                 options.stats = True
-            case ["--watch-stalls", seconds, *argv]:
-                options.watch_stalls = float(seconds)
-                if not 0 < options.watch_stalls < math.inf:
-                    raise ValueError(seconds)
+            case ["--watch-stalls", *values]:
+                options.watch_stalls, argv = _seconds_of(values), values[1:]
             case _:
                 return options, argv
+
+
+def _seconds_of(values: list[str]) -> float:
+    with contextlib.suppress(IndexError, ValueError):
+        if 0 < (seconds := float(values[0])) < math.inf:
+            return seconds
+    raise ValueError("--watch-stalls takes a number of seconds above zero")
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"{USAGE}mioloop run: error: {reason}\n")
+    return 2
 
 
 def _watching(seconds: float) -> contextlib.AbstractContextManager[None]:
