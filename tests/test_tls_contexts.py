@@ -230,6 +230,16 @@ async def test_what_came_with_the_last_plaintext(mioloop_only, loop, contexts):
         await writer.wait_closed()
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_an_upgrade_of_what_is_closed(loop, contexts, end):
+    """It is no error, and there is no transport to go on with."""
+    protocol = support.Recorder()
+    async with support.transport_and_socket(protocol) as (transport, _):
+        getattr(transport, end)()
+        upgrade = loop.start_tls(transport, protocol, contexts[1], server_hostname="localhost")
+        assert await upgrade is None
+
+
 async def test_an_upgrade_whose_peer_goes(mioloop_only, loop, contexts):
     """The protocol had its connection_made(), so it has its connection_lost()."""
     protocol = support.Recorder()

@@ -238,7 +238,7 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, Measured, asyncio
         """Upgrade a connection to TLS; matches `asyncio.loop.start_tls`.
 
         Returns:
-            The transport that `protocol` should use from now on.
+            The transport that `protocol` should use from now on; None: the connection has ended.
 
         Raises:
             TypeError: the context or the transport is of the wrong kind.
@@ -283,7 +283,7 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, Measured, asyncio
             # The exception holds this frame, and the future would hold the exception.
             waiter = None
             raise
-        return upgraded
+        return upgraded if upgraded._transport is not None else None
 
     def _make_datagram_transport(
         self,

@@ -96,6 +96,10 @@ impl Tls {
     /// `SSLProtocol.connection_made`: there is a transport below.
     pub(super) fn start(slf: &Bound<'_, Self>, lower: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
+        if slf.get().state.with(py, |state| state.protocol.is_none()) {
+            // An upgrade of what was closed already: its end came first.
+            return Ok(());
+        }
         let core = slf.get().core.bind(py);
         let kept = lower.clone().unbind();
         let old = slf.get().state.with(py, |state| {
