@@ -173,6 +173,10 @@ impl Owned {
 
     /// Makes ready the timers that are due; the cancelled ones that follow go to `dead`, to be dropped by the caller.
     pub(super) fn take_due(&mut self, py: Python<'_>, now: u64, dead: &mut Vec<Timer>) {
+        self.ready.extend(self.timers.drain_due(now).map(|timer| match timer {
+            Timer::Native(timer) => Runnable::Timer(timer),
+            Timer::Foreign(timer) => Runnable::Foreign(timer),
+        }));
         while let Some((deadline, timer)) = self.timers.first() {
             let is_due = deadline <= now;
             if !is_due && !timer.is_cancelled_native(py) {

@@ -20,6 +20,8 @@ const NEAR: u64 = 200_000;
 const CROWD: usize = 8;
 /// ... and are woken for once in this time (nanoseconds): the resolution of other loops.
 const CROWDED: u64 = 1_000_000;
+/// Fewer due entries are taken out one by one.
+const SORT_AT_LEAST: usize = 32;
 /// Children of a node.
 const ARITY: usize = 4;
 
@@ -117,6 +119,19 @@ impl<T> Timers<T> {
         Some(first.value)
     }
 
+    /// Takes out what is due, in order, if that is most of what there is; otherwise nothing. One sort costs less than to
+    /// take many out one by one. (A list that is in order is a heap.)
+    pub(crate) fn drain_due(&mut self, now: u64) -> impl Iterator<Item = T> + '_ {
+        let most = self.heap.len() / 2;
+        let count = if most >= SORT_AT_LEAST && self.count_until(0, now, most) >= most {
+            self.heap.sort_unstable_by_key(|entry| entry.key);
+            self.heap.partition_point(|entry| entry.deadline() <= now)
+        } else {
+            0
+        };
+        self.heap.drain(..count).map(|entry| entry.value)
+    }
+
     /// Takes out the entry at the end of the list, if it is the one that is meant.
     pub(crate) fn pop_last_if(&mut self, is_meant: impl FnOnce(&T) -> bool) -> Option<T> {
         let is_last = is_meant(&self.heap.last()?.value);
@@ -210,7 +225,7 @@ impl<T> Timers<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CROWD, CROWDED, NEAR, PRUNE_AT_LEAST, Timers, WakeUp};
+    use super::{CROWD, CROWDED, NEAR, PRUNE_AT_LEAST, SORT_AT_LEAST, Timers, WakeUp};
     use proptest::prelude::*;
 
     fn drain(timers: &mut Timers<usize>) -> Vec<usize> {
@@ -268,6 +283,26 @@ mod tests {
             let mut expected: Vec<usize> = (0..deadlines.len()).collect();
             expected.sort_by_key(|index| deadlines[*index]);
             prop_assert_eq!(drain(&mut timers), expected);
+        }
+
+        #[test]
+        fn most_are_taken_at_once_and_in_order(
+            deadlines in prop::collection::vec(0_u64..1_000, 0..300), now in 0_u64..1_000,
+        ) {
+            let mut timers = Timers::new();
+            for (index, deadline) in deadlines.iter().enumerate() {
+                timers.insert(*deadline, index);
+            }
+            let mut expected: Vec<usize> = (0..deadlines.len()).collect();
+            expected.sort_by_key(|index| deadlines[*index]);
+            let due = deadlines.iter().filter(|deadline| **deadline <= now).count();
+            let mut found: Vec<usize> = timers.drain_due(now).collect();
+            prop_assert!(found.len() == due || (found.is_empty() && due < deadlines.len().max(2 * SORT_AT_LEAST)));
+            timers.insert(now, deadlines.len());
+            let rest: Vec<usize> = drain(&mut timers);
+            prop_assert_eq!(rest.len() + found.len(), deadlines.len() + 1);
+            found.extend(rest.into_iter().filter(|index| *index < deadlines.len()));
+            prop_assert_eq!(found, expected);
         }
 
         #[test]
