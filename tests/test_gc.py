@@ -94,6 +94,49 @@ def test_a_closed_loop_dies_without_a_warning(loop_factory):
     assert gone() is None
 
 
+@pytest.mark.parametrize("delay", [0, 1000])
+def test_what_a_timer_holds_dies_with_it(loop, delay):
+    """Also if the program lets go of the timer long after it ran, or was cancelled."""
+    things = [Thing() for _ in range(3)]
+    dead = [weakref.ref(thing) for thing in things]
+    timers = [loop.call_later(delay, thing.method, thing) for thing in things]
+    support.spin(loop, 2)
+    timers[0].cancel()
+    del things
+    assert dead[0]() is None
+    assert None not in (dead[1](), dead[2]())
+    if delay:
+        timers[1].cancel()
+        assert dead[1]() is None
+        timers[2].cancel()
+    timers.clear()
+    assert [reference() for reference in dead] == [None] * 3
+    again = [loop.call_later(1000, int) for _ in range(3)]
+    assert not any(timer.cancelled() for timer in again)
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_timers_that_outlive_their_loop(loop_factory, closes):
+    loop = loop_factory()
+    thing = Thing()
+    thing.timers = [loop.call_later(0, thing.method, thing) for _ in range(10)]
+    thing.timers += [loop.call_later(1000, thing.method, loop) for _ in range(10)]
+    support.spin(loop, 2)
+    gone = weakref.ref(loop)
+    dead = weakref.ref(thing)
+    held = [thing, list(thing.timers)]
+    if closes:
+        loop.close()
+        del loop, thing
+        drop(held)
+    else:
+        held.append(loop)
+        del loop, thing
+        with pytest.warns(ResourceWarning, match="^unclosed event loop "):
+            drop(held)
+    assert (gone(), dead()) == (None, None)
+
+
 async def test_cycles_through_handles_are_found(loop):
     thing = Thing()
     dead = weakref.ref(thing)

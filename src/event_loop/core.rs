@@ -309,6 +309,7 @@ impl Loop {
     /// Keeps a timer that is done with for the next `call_later`, if nobody else knows it.
     pub(crate) fn recycle_timer(&self, py: Python<'_>, timer: Py<TimerHandle>) {
         if !object::is_unshared(py, &timer) {
+            timer.drop_ref(py);
             return;
         }
         timer.get().empty(py);
@@ -319,7 +320,14 @@ impl Loop {
             }
             Some(timer)
         });
-        drop(rest);
+        if let Some(timer) = rest {
+            timer.drop_ref(py);
+        }
+    }
+
+    /// Whether [`Self::recycle_timer`] would keep one more; false also while the cell is in use.
+    pub(crate) fn has_room_for_timer(&self) -> bool {
+        !self.is_closed() && self.owned.try_with(|owned| owned.timer_pool.len() < POOL).unwrap_or(false)
     }
 
     /// One of our timers was cancelled: often the newest, which leaves the heap at once.

@@ -9,12 +9,15 @@ use super::callback::{Callback, CallbackCell};
 use super::{Loop, running};
 use crate::py::call::{Call, CallParts};
 use crate::py::method::{Arguments, Body, Method, define};
+use crate::py::recycle::{Recycle, define_recycling};
 use crate::py::traverse::{Traverse, Visit, define_traverse};
 use crate::py::{names, object};
 use pyo3::basic::CompareOp;
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -142,16 +145,25 @@ impl Handle {
 #[pyclass(frozen, weakref, module = "mioloop._core")]
 #[derive(Debug)]
 pub(crate) struct TimerHandle {
-    callback: CallbackCell,
+    pub(super) callback: CallbackCell,
     /// The bits of a float: seconds on the loop's clock, exactly as the caller gave them.
     when: AtomicU64,
+    /// It waits, or is about to be run: a cancellation concerns the loop.
+    is_scheduled: AtomicBool,
     /// Where the handle waits, to be told of a cancellation.
     owner: Py<Loop>,
 }
 
 impl TimerHandle {
     pub(crate) fn new(call: Call, when: f64, owner: Py<Loop>) -> Self {
-        Self { callback: CallbackCell::new(call), when: AtomicU64::new(when.to_bits()), owner }
+        let (callback, when) = (CallbackCell::new(call), AtomicU64::new(when.to_bits()));
+        Self { callback, when, is_scheduled: AtomicBool::new(true), owner }
+    }
+
+    /// It is run now, or never will be.
+    #[inline]
+    pub(crate) fn end_schedule(&self) {
+        self.is_scheduled.store(false, Ordering::Relaxed);
     }
 
     /// New references to what is to be called; an empty call if it is cancelled.
@@ -163,6 +175,7 @@ impl TimerHandle {
     #[inline]
     pub(crate) fn renew(&self, py: Python<'_>, parts: CallParts<'_, '_>, when: f64) {
         self.when.store(when.to_bits(), Ordering::Relaxed);
+        self.is_scheduled.store(true, Ordering::Relaxed);
         self.callback.0.with(py, |callback| callback.fill(parts));
     }
 
@@ -292,6 +305,28 @@ impl Traverse for TimerHandle {
     }
 }
 
+/// Programs hold timers to cancel them: `asyncio.sleep()` does, and who sets a time-out.
+impl Recycle for TimerHandle {
+    fn dealloc() -> &'static PyOnceLock<ffi::destructor> {
+        static DEALLOC: PyOnceLock<ffi::destructor> = PyOnceLock::new();
+        &DEALLOC
+    }
+
+    #[inline]
+    fn is_wanted(&self, _py: Python<'_>) -> bool {
+        self.owner.get().has_room_for_timer()
+    }
+
+    #[inline]
+    fn recycle(py: Python<'_>, timer: Py<Self>) {
+        // What it still holds dies while it lives.
+        timer.get().take(py).drop_ref(py);
+        let owner = timer.get().owner.clone_ref(py);
+        owner.get().recycle_timer(py, timer);
+        owner.drop_ref(py);
+    }
+}
+
 /// `Handle.cancel`, as a raw method: as hot as `call_soon()` where timeouts are used.
 struct Cancel;
 
@@ -322,7 +357,7 @@ impl Method for CancelTimer {
 fn cancel_timer<'py>(slf: &Bound<'py, TimerHandle>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     arguments.require_none("cancel")?;
     let timer = slf.get();
-    if timer.callback.cancel(slf.py()) {
+    if timer.callback.cancel(slf.py()) && timer.is_scheduled.load(Ordering::Relaxed) {
         timer.owner.get().timer_cancelled(slf.py(), slf.as_unbound());
     }
     Ok(slf.py().None().into_bound(slf.py()))
@@ -332,6 +367,7 @@ fn cancel_timer<'py>(slf: &Bound<'py, TimerHandle>, arguments: Arguments<'_, 'py
 pub(crate) fn define_methods(handle: &Bound<'_, PyType>, timer: &Bound<'_, PyType>) -> PyResult<()> {
     define_traverse::<Handle>(handle);
     define_traverse::<TimerHandle>(timer);
+    define_recycling::<TimerHandle>(timer);
     define::<Cancel>(handle)?;
     define::<CancelTimer>(timer)
 }

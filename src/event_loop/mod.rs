@@ -250,7 +250,7 @@ impl Loop {
     }
 
     /// Whether the loop is closed.
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
 
@@ -402,6 +402,8 @@ impl Loop {
     }
 
     fn __clear__(&self) {
+        // From now on it takes no timers back, which would hold it.
+        self.is_closed.store(true, Ordering::Relaxed);
         drop(self.owned.try_with(std::mem::take));
         drop(self.task_factory.try_with(Option::take));
         #[cfg(feature = "embed")]

@@ -121,6 +121,7 @@ impl<'py> Run<'_, 'py> {
         let py = self.core.py();
         let core = self.core.get();
         let is_unshared = object::is_unshared(py, &timer);
+        timer.get().end_schedule();
         let call = if is_unshared { timer.get().take(py) } else { timer.get().call(py) };
         if call.is_empty() {
             core.owned.with(py, |owned| owned.timers.note_popped_cancelled());
@@ -136,6 +137,8 @@ impl<'py> Run<'_, 'py> {
         }
         if is_unshared {
             core.recycle_timer(py, timer);
+        } else {
+            timer.drop_ref(py);
         }
         Ok(())
     }

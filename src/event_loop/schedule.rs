@@ -14,8 +14,11 @@ use crate::sys::clock;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyTuple};
+use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
 use std::ffi::CStr;
+
+/// Handles that so many others wait beside share a copy of the context with them.
+const CROWD: usize = 1024;
 
 /// Declares a raw method: a type that names its body.
 macro_rules! raw_method {
@@ -191,10 +194,13 @@ fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyR
         return Err(PyTypeError::new_err("delay must not be None"));
     }
     let now = errors::seconds(clock::monotonic());
-    let when = match delay.cast::<PyFloat>() {
-        Ok(delay) => now + delay.value(),
-        // Whatever can be added to a float is a delay: int, Fraction, numpy's numbers.
-        Err(_) => PyFloat::new(py, now).add(delay)?.extract()?,
+    let when = if let Ok(delay) = delay.cast_exact::<PyFloat>() {
+        now + delay.value()
+    } else if let Ok(delay) = delay.cast_exact::<PyInt>() {
+        now + object::int_as_float(&delay)?
+    } else {
+        // Whatever can be added to a float is a delay: Fraction, numpy's numbers.
+        PyFloat::new(py, now).add(delay)?.extract()?
     };
     schedule(slf, when, callback, args, context)
 }

@@ -14,5 +14,6 @@ pub(crate) mod coroutine;
 pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;
+pub(crate) mod recycle;
 pub(crate) mod traverse;
 pub(crate) mod vectorcall;

@@ -2,7 +2,7 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyInt, PyString};
 use std::ffi::c_int;
 
 unsafe extern "C" {
@@ -50,21 +50,39 @@ pub(crate) fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
 /// Whether the caller's reference is the only one, weak references included: the object can be used again for
 /// something else without anybody noticing.
 #[inline]
-pub(crate) fn is_unshared<T>(_py: Python<'_>, object: &Py<T>) -> bool {
+pub(crate) fn is_unshared<T>(py: Python<'_>, object: &Py<T>) -> bool {
     if cfg!(Py_GIL_DISABLED) {
         // Reference counts are split between threads there; nothing simple tells.
         return false;
     }
     // SAFETY: the object is live.
-    if unsafe { ffi::Py_REFCNT(object.as_ptr()) } != 1 {
-        return false;
-    }
+    let references = unsafe { ffi::Py_REFCNT(object.as_ptr()) };
+    references == 1 && !has_weak_references(object.bind(py))
+}
+
+/// Whether there are weak references to an object of a class that says `weakref`.
+#[inline]
+pub(super) fn has_weak_references<T>(object: &Bound<'_, T>) -> bool {
     // SAFETY: the object is live, and so is its type.
     let offset = unsafe { (*ffi::Py_TYPE(object.as_ptr())).tp_weaklistoffset };
     debug_assert!(offset > 0, "the classes that come here say `weakref`");
     // SAFETY: at this offset into the object is the head of its list of weak references.
     let list = unsafe { object.as_ptr().byte_offset(offset).cast::<*mut ffi::PyObject>().read() };
-    list.is_null()
+    !list.is_null()
+}
+
+/// An int as a float, or Python's OverflowError.
+#[inline]
+pub(crate) fn int_as_float(int: &Bound<'_, PyInt>) -> PyResult<f64> {
+    // SAFETY: the object is live, and an int.
+    let value = unsafe { ffi::PyLong_AsDouble(int.as_ptr()) };
+    // -1 stands for an error too.
+    if value < 0.0
+        && let Some(error) = PyErr::take(int.py())
+    {
+        return Err(error);
+    }
+    Ok(value)
 }
 
 /// The identity of the calling thread, as `threading.get_ident()` gives it.
