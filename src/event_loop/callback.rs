@@ -4,8 +4,8 @@
 
 use crate::py::call::{Call, CallParts};
 use crate::py::cell::OwnerCell;
-use crate::py::names;
 use crate::py::traverse::Visit;
+use crate::py::{context, names};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -72,8 +72,34 @@ impl CallbackCell {
         call.map(|call| call.args(py)).transpose()
     }
 
-    pub(super) fn context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        self.0.with(py, |callback| callback.call.context().map(|context| context.clone_ref(py)))
+    pub(super) fn context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.own_context(py)?;
+        Ok(self.0.with(py, |callback| callback.call.context().map(|context| context.clone_ref(py))))
+    }
+
+    /// New references to what is to be called.
+    #[inline]
+    pub(super) fn call(&self, py: Python<'_>) -> Call {
+        self.0.with(py, |callback| callback.call.clone_ref(py))
+    }
+
+    /// Gives it another context, a snapshot or not; the one that it had comes back.
+    #[inline]
+    pub(super) fn replace_context(&self, py: Python<'_>, context: Py<PyAny>, is_shared: bool) -> Option<Py<PyAny>> {
+        self.0.with(py, |callback| callback.call.replace_context(context, is_shared))
+    }
+
+    /// Somebody wants to see the context: it can be no snapshot.
+    fn own_context(&self, py: Python<'_>) -> PyResult<()> {
+        let snapshot = self.0.with(py, |callback| {
+            let is_shared = callback.call.is_shared();
+            callback.call.context().filter(|_| is_shared).map(|context| context.clone_ref(py))
+        });
+        if let Some(snapshot) = snapshot {
+            let own = context::copy(py, &snapshot)?;
+            drop((snapshot, self.replace_context(py, own, false)));
+        }
+        Ok(())
     }
 
     /// `<Handle when=... callback>`, as `asyncio.Handle.__repr__`.

@@ -127,14 +127,17 @@ impl Loop {
         let waited = match core.plan(py, shared, &mut turns.batch) {
             Plan::Go => Ok(()),
             Plan::Poll(now) => {
+                // Signal handlers run in no context of a callback's.
+                let left = turns.entered.leave(py);
                 let waited = core.poll(py, shared, turns, now);
                 core.collect(py, shared, turns, Some(now));
-                waited
+                left.and(waited)
             }
             Plan::Sleep => {
+                let left = turns.entered.leave(py);
                 let waited = core.sleep(py, shared, turns);
                 core.collect(py, shared, turns, None);
-                waited
+                left.and(waited)
             }
         };
         // A signal handler has raised. An edge is not told again: what the kernel reported is ready by now.
@@ -148,10 +151,13 @@ impl Loop {
                 return Self::end_turn(slf, turns, error);
             }
         }
-        if let Err(error) = run.entered.leave(py) {
-            return Self::end_turn(slf, turns, error);
+        if core.owned.with(py, |owned| owned.unflushed.is_empty()) {
+            return Ok(());
         }
-        if core.owned.with(py, |owned| owned.unflushed.is_empty()) { Ok(()) } else { core.flush(slf) }
+        match run.entered.leave(py) {
+            Ok(()) => core.flush(slf),
+            Err(error) => Self::end_turn(slf, turns, error),
+        }
     }
 
     /// An exception leaves the loop: what did not run yet stays, before what was scheduled since, and what was written
@@ -232,13 +238,16 @@ impl Loop {
                 return py.check_signals();
             }
         }
-        self.owned.with(py, |owned| {
+        let snapshot = self.owned.with(py, |owned| {
             // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
             turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));
             owned.take_due(py, 0, &mut turns.dead);
             owned.trim_pools(turns);
+            owned.snapshot.take()
         });
         self.recycle_dead(py, turns);
+        drop(snapshot);
+        turns.entered.forget(py)?;
         turns.spare.clear();
         turns.spare_timers.clear();
         // What died may have set timers.

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[pyclass(frozen, weakref, module = "mioloop._core")]
 #[derive(Debug)]
 pub(crate) struct Handle {
-    callback: CallbackCell,
+    pub(super) callback: CallbackCell,
     /// Made by `call_soon_threadsafe()` of a Python whose handles wait for their callbacks.
     is_threadsafe: AtomicBool,
     /// The thread that runs a thread-safe handle now; 0: none.
@@ -79,7 +79,7 @@ impl Handle {
     /// New references to what is to be called; an empty call if it is cancelled.
     #[inline]
     pub(crate) fn call(&self, py: Python<'_>) -> Call {
-        self.callback.0.with(py, |callback| callback.call.clone_ref(py))
+        self.callback.call(py)
     }
 
     /// The references themselves: the handle is not looked at again before it is renewed.
@@ -102,7 +102,7 @@ impl Handle {
     }
 
     /// The contextvars.Context in which the callback runs.
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    fn get_context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.callback.context(py)
     }
 
@@ -168,7 +168,7 @@ impl TimerHandle {
 
     /// New references to what is to be called; an empty call if it is cancelled.
     pub(crate) fn call(&self, py: Python<'_>) -> Call {
-        self.callback.0.with(py, |callback| callback.call.clone_ref(py))
+        self.callback.call(py)
     }
 
     /// Makes a timer that was emptied by [`Self::take`] a new one of the same loop.
@@ -219,7 +219,7 @@ impl TimerHandle {
     }
 
     /// The contextvars.Context in which the callback runs.
-    fn get_context(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+    fn get_context(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         self.callback.context(py)
     }
 

@@ -184,6 +184,8 @@ impl Loop {
                 break Ok(());
             }
         };
+        let outcome = outcome.and(turns.entered.forget(slf.py()));
+        drop(core.owned.with(slf.py(), |owned| owned.snapshot.take()));
         core.metrics.end_run();
         core.turns.with(slf.py(), |place| *place = Some(turns));
         outcome

@@ -10,6 +10,7 @@ use super::wait::Waits;
 use super::watch::Watch;
 use crate::py::buffer::Room;
 use crate::py::call::CallParts;
+use crate::py::context::Snapshot;
 use crate::reactor::poller::{self, Events, LEVEL_NEEDS_REARM, Token};
 use crate::reactor::timers::Timers;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -66,6 +67,8 @@ pub(crate) struct Owned {
     pub(crate) timer_pool: Vec<Py<TimerHandle>>,
     /// Cancelled timers that were in their caller's hands when they left the heap.
     pub(crate) cancelled_timers: Vec<Py<TimerHandle>>,
+    /// The context of the handles that were made last.
+    pub(super) snapshot: Snapshot,
     /// When the pools were trimmed (nanoseconds).
     pub(super) trimmed: u64,
     pub(super) pace: Pace,
@@ -223,6 +226,7 @@ impl Owned {
         }
         // The pool's handles hold nothing; its timers hold the loop.
         self.timer_pool.iter().chain(&self.cancelled_timers).try_for_each(|timer| visit.call(timer))?;
+        visit.call(self.snapshot.context())?;
         self.unflushed.iter().try_for_each(|source| source.traverse(visit))
     }
 }

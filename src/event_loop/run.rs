@@ -4,7 +4,7 @@
 //! exception handler with asyncio's text (`Handle._run`).
 
 use super::Loop;
-use super::callback::format_callback;
+use super::callback::{CallbackCell, format_callback};
 use super::core::{Scratch, error_context};
 use super::handle::{Handle, TimerHandle};
 use super::owned::Runnable;
@@ -112,7 +112,7 @@ impl<'py> Run<'_, 'py> {
             return Ok(());
         }
         handle.get().begin_run();
-        let outcome = self.call(call, |py, _| Ok(handle.clone_ref(py).into_any()));
+        let outcome = self.call_shown(call, &handle.get().callback, |py, _| Ok(handle.clone_ref(py).into_any()));
         handle.get().end_run();
         outcome
     }
@@ -126,14 +126,13 @@ impl<'py> Run<'_, 'py> {
         if call.is_empty() {
             core.owned.with(py, |owned| owned.timers.note_popped_cancelled());
             call.drop_ref(py);
-        } else {
+        } else if is_unshared {
             self.call(call, |py, call| {
-                if !is_unshared {
-                    return Ok(timer.clone_ref(py).into_any());
-                }
                 let owner = self.core.clone().unbind();
                 Ok(Py::new(py, TimerHandle::new(call.clone_ref(py), timer.get().seconds(), owner))?.into_any())
             })?;
+        } else {
+            self.call_shown(call, &timer.get().callback, |py, _| Ok(timer.clone_ref(py).into_any()))?;
         }
         if is_unshared {
             core.recycle_timer(py, timer);
@@ -145,15 +144,68 @@ impl<'py> Run<'_, 'py> {
 
     /// Calls in the callback's context; `handle` gives the handle for the report of an exception.
     #[inline]
-    fn call(&mut self, mut call: Call, handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>) -> PyResult<()> {
+    fn call(&mut self, call: Call, handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>) -> PyResult<()> {
+        let entered = self.enter(&call);
+        self.call_entered(entered, call, handle)
+    }
+
+    /// As [`Self::call`], for a handle that others have: meanwhile it shows the context that the callback runs in, and
+    /// for good if the callback leaves a trace there.
+    fn call_shown(
+        &mut self,
+        call: Call,
+        callback: &CallbackCell,
+        handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>,
+    ) -> PyResult<()> {
         let py = self.core.py();
-        let outcome = match call.context() {
-            Some(context) => self.entered.switch(py, context).and_then(|()| call.make(py)),
-            None => call.make(py),
+        let entered = self.enter(&call);
+        let copy = if entered.is_ok() && call.is_shared() { self.entered.current() } else { None };
+        let Some(copy) = copy.map(|copy| copy.clone_ref(py)) else {
+            return self.call_entered(entered, call, handle);
         };
-        let outcome = match outcome {
+        let snapshot = callback.replace_context(py, copy, false);
+        let outcome = self.call_entered(entered, call, handle);
+        if let Some(snapshot) = snapshot {
+            if self.entered.is_copy_untouched(py, &snapshot) {
+                if let Some(copy) = callback.replace_context(py, snapshot, true) {
+                    copy.drop_ref(py);
+                }
+            } else {
+                snapshot.drop_ref(py);
+            }
+        }
+        outcome
+    }
+
+    #[inline]
+    fn enter(&mut self, call: &Call) -> PyResult<()> {
+        let py = self.core.py();
+        match call.context() {
+            Some(snapshot) if call.is_shared() => self.entered.switch_to_copy(py, snapshot),
+            Some(context) => self.entered.switch(py, context),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn call_entered(
+        &mut self,
+        entered: PyResult<()>,
+        mut call: Call,
+        handle: impl FnOnce(Python<'py>, &Call) -> PyResult<Py<PyAny>>,
+    ) -> PyResult<()> {
+        let py = self.core.py();
+        let outcome = match entered.and_then(|()| call.make(py)) {
             Ok(()) => Ok(()),
-            Err(error) => self.report_callback(&error, &call, handle),
+            Err(error) => {
+                // The handle in the report shows the context that the callback ran in.
+                if call.is_shared()
+                    && let Some(context) = self.entered.current()
+                {
+                    drop(call.replace_context(context.clone_ref(py), false));
+                }
+                self.report_callback(&error, &call, handle)
+            }
         };
         call.drop_ref(py);
         outcome

@@ -26,6 +26,8 @@ pub(crate) struct Call {
     context: Option<Py<PyAny>>,
     /// The arguments are a tuple.
     is_tuple: bool,
+    /// The context is a [`super::context::Snapshot`]: others have it too, so that it is neither entered nor given out.
+    is_shared: bool,
 }
 
 /// What a [`Call`] is filled with; borrowed but for what had to be made.
@@ -33,6 +35,8 @@ pub(crate) struct CallParts<'a, 'py> {
     pub(crate) function: Borrowed<'a, 'py, PyAny>,
     pub(crate) args: &'a [Borrowed<'a, 'py, PyAny>],
     pub(crate) context: Py<PyAny>,
+    /// Others have the context too: see [`super::context::Snapshot`].
+    pub(crate) is_shared: bool,
     /// The arguments, if there are many.
     tuple: Option<Py<PyAny>>,
 }
@@ -50,7 +54,7 @@ impl<'a, 'py> CallParts<'a, 'py> {
             None => context::copy_current(py)?,
         };
         let tuple = if args.len() > INLINE { Some(to_tuple(py, args)?) } else { None };
-        Ok(Self { function, args, context, tuple })
+        Ok(Self { function, args, context, is_shared: false, tuple })
     }
 }
 
@@ -82,6 +86,7 @@ impl Call {
         let [function, places @ ..] = &mut self.parts;
         put(function, Bound::clone(&parts.function).unbind());
         put(&mut self.context, parts.context);
+        self.is_shared = parts.is_shared;
         match (parts.tuple, parts.args) {
             (Some(tuple), _) => {
                 put(&mut places[0], tuple);
@@ -104,12 +109,13 @@ impl Call {
 
     /// The function and the arguments, leaving the context.
     pub(crate) fn take_parts(&mut self) -> Self {
-        Self { parts: std::mem::take(&mut self.parts), context: None, is_tuple: self.is_tuple }
+        Self { parts: std::mem::take(&mut self.parts), context: None, is_tuple: self.is_tuple, is_shared: false }
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
         let copy = |part: &Option<Py<PyAny>>| part.as_ref().map(|part| part.clone_ref(py));
-        Self { parts: self.parts.each_ref().map(copy), context: copy(&self.context), is_tuple: self.is_tuple }
+        let parts = self.parts.each_ref().map(copy);
+        Self { parts, context: copy(&self.context), is_tuple: self.is_tuple, is_shared: self.is_shared }
     }
 
     pub(crate) fn function(&self) -> Option<&Py<PyAny>> {
@@ -118,6 +124,19 @@ impl Call {
 
     pub(crate) fn context(&self) -> Option<&Py<PyAny>> {
         self.context.as_ref()
+    }
+
+    /// Whether the context is one that others have too.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Gives it another context; the one that it had comes back.
+    #[inline]
+    pub(crate) fn replace_context(&mut self, context: Py<PyAny>, is_shared: bool) -> Option<Py<PyAny>> {
+        self.is_shared = is_shared;
+        self.context.replace(context)
     }
 
     /// Lets go of the context, if it is there still.
