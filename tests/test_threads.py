@@ -136,6 +136,61 @@ def test_stopped_by_another_thread(loop):
     thread.join()
 
 
+def test_a_thread_that_waits_for_its_calls_and_one_that_does_not(loop):
+    """In turns: what the loop has learned about a thread is wrong as often as right."""
+    ran = []
+    given = []
+
+    def call(number):
+        given.append(number)
+        loop.call_soon_threadsafe(ran.append, number)
+
+    def work():
+        ended = threading.Semaphore(0)
+        for start in range(0, 1000, 100):
+            for number in range(start, start + 50):
+                call(number)
+                loop.call_soon_threadsafe(ended.release)
+                assert ended.acquire(timeout=10)
+                assert ran[-1] == number
+            for number in range(start + 50, start + 100):
+                call(number)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert ran == given == list(range(1000))
+
+
+def test_many_threads_that_wait_for_their_calls(loop):
+    ran = [[] for _ in range(4)]
+    left = threading.Barrier(len(ran) + 1)
+
+    def work(mine):
+        ended = threading.Semaphore(0)
+        for number in range(200):
+            loop.call_soon_threadsafe(mine.append, number)
+            loop.call_soon_threadsafe(ended.release)
+            assert ended.acquire(timeout=10)
+            assert mine[-1] == number
+        left.wait(10)
+
+    def stop():
+        left.wait(10)
+        loop.call_soon_threadsafe(loop.stop)
+
+    threads = [threading.Thread(target=work, args=[mine]) for mine in ran]
+    threads.append(threading.Thread(target=stop))
+    for thread in threads:
+        thread.start()
+    loop.run_forever()
+    for thread in threads:
+        thread.join()
+    assert ran == [list(range(200))] * len(ran)
+
+
 async def test_a_sleeping_loop_lets_other_threads_run(loop):
     counted = []
 

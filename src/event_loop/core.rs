@@ -276,7 +276,9 @@ impl Loop {
                 outcome
             })
         };
-        shared.inbox.unpark();
+        if shared.inbox.unpark() {
+            self.owned.with(py, |owned| owned.pace.note_woken(owned.ready.len()));
+        }
         outcome.or_else(|error| interrupted(py, &error))?;
         // A signal handler may have scheduled something: the next turn looks before it sleeps again.
         py.check_signals()

@@ -123,6 +123,15 @@ impl Loop {
         shared.poller.wake().map_err(|error| errors::os_error(py, &error))
     }
 
+    /// Wakes the loop for a call from another thread: see `pace`.
+    fn wake_for_call(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.owned.with(py, |owned| owned.pace.is_hand_over_due()) {
+            return self.wake(py);
+        }
+        let Some(shared) = self.shared_or_closed(py) else { return Ok(()) };
+        py.detach(|| shared.poller.wake()).map_err(|error| errors::os_error(py, &error))
+    }
+
     /// Queues something for the next turn, from any thread that is attached.
     #[inline]
     pub(crate) fn make_ready(&self, py: Python<'_>, runnable: Runnable) {

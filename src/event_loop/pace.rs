@@ -7,6 +7,11 @@
 //! callback; a loaded server's next event is there already. So it is asked without detaching while that succeeds, but
 //! for every eighth time: other threads wait for the interpreter meanwhile. And while work stays ready, the loop detaches
 //! once in a while: callbacks in C never do.
+//!
+//! And whether a thread that wakes the loop lets go of the interpreter to do so. If it will wait for what it asked for,
+//! it should: the loop finds the interpreter free, and has often answered before the thread goes on, where both would
+//! have slept and woken each other twice. If it calls again and again, it should not: each call would be a switch of
+//! threads. What it will do is what it did: one call for each sleep, or many.
 
 /// While work stays ready, the kernel is asked for events this often (nanoseconds).
 const POLL_EVERY: u64 = 50_000;
@@ -22,6 +27,11 @@ const BREAK_EVERY: u64 = 50_000_000;
 const BREAK_INTERVALS: u64 = 10;
 /// After failed attempts, at most so many sleeps come before the next.
 const LONGEST_PAUSE: u32 = 64;
+
+/// After so many sleeps that a single call from another thread ended, the caller lets go of the interpreter to wake...
+const LONE_CALLS: u32 = 2;
+/// ... but for every so many, to see whether more calls would have come.
+const PROBE_EVERY: u32 = 16;
 
 /// See the module's description.
 #[derive(Debug, Default)]
@@ -46,6 +56,8 @@ pub(super) struct Pace {
     pause: u32,
     /// How many they were after the last failed attempt; doubles with each.
     last_pause: u32,
+    /// How many sleeps in a row were ended by a single call from another thread.
+    lone_calls: u32,
 }
 
 impl Pace {
@@ -83,6 +95,21 @@ impl Pace {
             self.last_pause = (self.last_pause * 2).clamp(1, LONGEST_PAUSE);
             (self.attempts, self.pause) = (0, self.last_pause);
         }
+    }
+
+    /// Another thread has ended a sleep, and so many runnables are ready now that the loop is attached again.
+    #[inline]
+    pub(super) fn note_woken(&mut self, runnables: usize) {
+        self.lone_calls = if runnables == 1 { self.lone_calls + 1 } else { 0 };
+        if self.lone_calls == LONE_CALLS + PROBE_EVERY {
+            self.lone_calls = LONE_CALLS - 1;
+        }
+    }
+
+    /// Another thread, which is attached, is about to end a sleep; true: it should let go of the interpreter for that.
+    #[inline]
+    pub(super) fn is_hand_over_due(&self) -> bool {
+        self.lone_calls >= LONE_CALLS
     }
 
     /// Counts what is about to run; true: time to read the clock.
@@ -124,7 +151,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS, BREAK_EVERY, BREAK_INTERVALS, CLOCK_EVERY, LONGEST_PAUSE, POLL_EVERY, Pace};
+    use super::{ATTEMPTS, BREAK_EVERY, BREAK_INTERVALS, CLOCK_EVERY, LONE_CALLS};
+    use super::{LONGEST_PAUSE, POLL_EVERY, PROBE_EVERY, Pace};
 
     /// Sleeps so often; `is_there` tells what an attempt finds. How many attempts were made.
     fn sleep(pace: &mut Pace, times: u32, is_there: bool) -> u32 {
@@ -150,6 +178,22 @@ mod tests {
     /// Counts single runnables until the clock is due.
     fn runnables_until_clock(pace: &mut Pace) -> u32 {
         (1..=2 * CLOCK_EVERY).find(|_| pace.is_clock_due(1)).unwrap()
+    }
+
+    #[test]
+    fn who_waits_for_its_call_lets_the_loop_in() {
+        let mut pace = Pace::default();
+        let hand_overs = |pace: &mut Pace, runnables, times: u32| {
+            let wake = |_| {
+                let is_due = pace.is_hand_over_due();
+                pace.note_woken(runnables);
+                u32::from(is_due)
+            };
+            (0..times).map(wake).sum::<u32>()
+        };
+        assert_eq!(hand_overs(&mut pace, 1, LONE_CALLS), 0);
+        assert_eq!(hand_overs(&mut pace, 1, 10 * (PROBE_EVERY + 1)), 10 * PROBE_EVERY);
+        assert!(hand_overs(&mut pace, 100, 10) <= 1);
     }
 
     #[test]

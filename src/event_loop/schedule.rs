@@ -177,7 +177,7 @@ fn call_soon_threadsafe<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'p
         let handle = queue(py, core, callback, args, context)?;
         handle.get().make_threadsafe();
         if core.is_parked(py) {
-            core.wake(py)?;
+            core.wake_for_call(py)?;
         }
         return Ok(handle.into_bound(py).into_any());
     }

@@ -61,9 +61,9 @@ impl<T> Inbox<T> {
         fence(Ordering::SeqCst);
     }
 
-    /// The owner is awake.
-    pub(crate) fn unpark(&self) {
-        self.parked.store(false, Ordering::Relaxed);
+    /// The owner is awake; true: somebody has posted, or made something ready, since it announced its sleep.
+    pub(crate) fn unpark(&self) -> bool {
+        !self.parked.swap(false, Ordering::Relaxed)
     }
 
     /// Everything that was posted so far; for the owner.
@@ -92,8 +92,9 @@ mod tests {
         assert!(inbox.post(2));
         assert!(!inbox.post(3));
         assert_eq!(inbox.drain().collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(inbox.unpark());
         inbox.park();
-        inbox.unpark();
+        assert!(!inbox.unpark());
         assert!(!inbox.must_wake());
     }
 
