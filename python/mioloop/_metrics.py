@@ -28,7 +28,8 @@ class Metrics(NamedTuple):
     callbacks: int
     """Handles and timers that were run, cancelled ones too, and events of transports."""
     polling: float
-    """Seconds asleep, waiting for an event or a timer. Polls that do not wait are not timed."""
+    """Seconds asleep, waiting for an event or a timer. One sleep counts in ticks of the kernel's
+    clock, the sum of many is right. Polls that do not wait are not timed."""
     running: float
     """Seconds at work: the rest of the time that the loop was running."""
     deepest: int

@@ -178,6 +178,10 @@ impl Loop {
     /// Sends what transports were given in this turn.
     fn flush(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        let lone = |owned: &mut Owned| if owned.unflushed.len() == 1 { owned.unflushed.pop() } else { None };
+        if let Some(source) = self.owned.with(py, lone) {
+            return source.flush(slf);
+        }
         let mut unflushed = self.owned.with(py, |owned| std::mem::take(&mut owned.unflushed));
         let mut outcome = Ok(());
         for source in unflushed.drain(..) {
@@ -252,8 +256,7 @@ impl Loop {
         turns.spare_timers.clear();
         // What died may have set timers.
         let wake_up = self.owned.with(py, |owned| owned.timers.wake_up());
-        let now = clock::monotonic();
-        let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(now) {
+        let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(clock::monotonic()) {
             0 => Limit::Now,
             nanoseconds if wake_up.is_exact && nanoseconds < EXACT_BELOW => Limit::Exactly(nanoseconds),
             nanoseconds => Limit::Roughly(nanoseconds),
@@ -269,7 +272,7 @@ impl Loop {
             Ok(())
         } else {
             let events = &mut turns.events;
-            self.metrics.begin_wait(now);
+            self.metrics.begin_wait();
             py.detach(|| {
                 let outcome = shared.poller.wait(events, limit);
                 self.metrics.end_wait();

@@ -3,7 +3,9 @@
 //! Owns the counters of one loop. Rules:
 //!
 //! 1. Counting costs an addition or two in a turn and one for each read or write. The clock is read where the loop
-//!    sleeps, and when a run begins and ends: never for a callback, nor for a poll that does not wait.
+//!    sleeps, and when a run begins and ends: never for a callback, nor for a poll that does not wait. Sleeps take the
+//!    coarse clock: the exact one, twice, would be a hundredth of what a small message costs. One short sleep counts
+//!    as nothing or as a tick of the kernel's; the sum of many is right.
 //! 2. Counters are written attached to the interpreter, which makes a plain load and store an addition that loses
 //!    nothing. Only the time of a wait is written detached, by the thread that runs the loop.
 //! 3. They can be read by any thread at any time, also after the loop was closed.
@@ -45,7 +47,7 @@ pub(crate) struct Metrics {
     deepest: Count,
     /// Time in waits that have ended (nanoseconds).
     waited: Count,
-    /// When the wait under way began; 0: there is none.
+    /// When the wait under way began, by the coarse clock; 0: there is none.
     wait: Count,
     /// Time in runs that have ended (nanoseconds).
     ran: Count,
@@ -84,12 +86,14 @@ impl Metrics {
         self.runnables.add((runnables as u64).wrapping_neg());
     }
 
-    pub(super) fn begin_wait(&self, now: u64) {
-        self.wait.set(now);
+    #[inline]
+    pub(super) fn begin_wait(&self) {
+        self.wait.set(clock::coarse());
     }
 
+    #[inline]
     pub(super) fn end_wait(&self) {
-        self.waited.add(clock::monotonic().saturating_sub(self.wait.get()));
+        self.waited.add(clock::coarse().saturating_sub(self.wait.get()));
         self.wait.set(0);
     }
 
@@ -120,11 +124,11 @@ impl Metrics {
         Open(Arc::clone(&self.transports))
     }
 
-    /// (waited, at work), in nanoseconds, with what is under way.
-    fn times(&self, now: u64) -> (u64, u64) {
-        let under_way = |since: u64| if since == 0 { 0 } else { now.saturating_sub(since) };
-        let waited = self.waited.get() + under_way(self.wait.get());
-        let ran = self.ran.get() + under_way(self.run.get());
+    /// (waited, at work), in nanoseconds, with what is under way; `tick`: the coarse clock's time.
+    fn times(&self, now: u64, tick: u64) -> (u64, u64) {
+        let under_way = |since: u64, now: u64| if since == 0 { 0 } else { now.saturating_sub(since) };
+        let waited = self.waited.get() + under_way(self.wait.get(), tick);
+        let ran = self.ran.get() + under_way(self.run.get(), now);
         (waited, ran.saturating_sub(waited))
     }
 }
@@ -135,7 +139,7 @@ pub(super) type Measured = (u64, u64, f64, f64, u64, usize, usize, usize, u64, u
 impl Loop {
     pub(super) fn measured(&self, py: Python<'_>) -> Measured {
         let metrics = &self.metrics;
-        let (waited, worked) = metrics.times(clock::monotonic());
+        let (waited, worked) = metrics.times(clock::monotonic(), clock::coarse());
         let (timers, descriptors) = self.owned.with(py, |owned| (owned.timers.pending(), owned.registered().count()));
         (
             metrics.turns.get(),
@@ -166,14 +170,14 @@ mod tests {
     fn what_is_under_way_counts() {
         let metrics = Metrics::default();
         metrics.run.set(100);
-        assert_eq!(metrics.times(150), (0, 50));
-        metrics.begin_wait(150);
-        assert_eq!(metrics.times(190), (40, 50));
+        assert_eq!(metrics.times(150, 148), (0, 50));
+        metrics.wait.set(148);
+        assert_eq!(metrics.times(190, 188), (40, 50));
         metrics.end_wait();
         assert_eq!(metrics.wait.get(), 0);
         metrics.end_run();
-        let (waited, worked) = metrics.times(0);
-        assert_eq!(metrics.times(u64::MAX), (waited, worked));
+        let (waited, worked) = metrics.times(0, 0);
+        assert_eq!(metrics.times(u64::MAX, u64::MAX), (waited, worked));
     }
 
     #[test]

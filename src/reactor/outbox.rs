@@ -62,6 +62,9 @@ impl<C: AsRef<[u8]>> Outbox<C> {
     /// Takes away `count` bytes that were written.
     pub(crate) fn advance(&mut self, count: usize) {
         debug_assert!(count <= self.size, "no more is written than waits");
+        if count == self.size {
+            return self.clear();
+        }
         self.size -= count.min(self.size);
         self.written += count;
         while let Some(first) = self.chunks.front() {

@@ -100,9 +100,19 @@ fn part(place: usize, data: &Bound<'_, PyAny>) -> PyResult<Chunk> {
     })
 }
 
+impl State {
+    /// Whether [`Stream::after_send`] has nothing to do when everything is sent: how it mostly is.
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        let is_ending = self.is_read_ended || self.is_write_ended || self.is_closing;
+        let is_waited_for = self.flow.is_paused() || self.rare.empty_waiter.is_some() || self.is_write_registered;
+        !is_ending && !is_waited_for
+    }
+}
+
 /// What a round of sending came to.
 enum Sent {
-    /// Everything is sent.
+    /// Everything is sent, and somebody waits for that.
     Done,
     /// The kernel has no room; a writable event follows.
     Blocked,
@@ -256,9 +266,9 @@ impl Stream {
                     Err(error) => return Some(Sent::Failed(error)),
                 }
             }
-            Some(if state.is_blocked { Sent::Blocked } else { Sent::Done })
+            if state.is_blocked { Some(Sent::Blocked) } else { (!state.is_at_rest()).then_some(Sent::Done) }
         });
-        // The outbox of a lost connection is empty because it was dropped: nobody may take that for progress.
+        // Nobody waits for it. Or the connection was lost: nobody may take an outbox that was dropped for progress.
         let Some(sent) = sent else { return Ok(()) };
         match sent {
             Sent::Failed(error) => {
