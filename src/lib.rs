@@ -62,7 +62,7 @@ mod _core {
     #[pymodule_export]
     use super::transport::datagram::Datagram;
     #[pymodule_export]
-    use super::transport::listener::Listener;
+    use super::transport::listener::{Listener, remove_socket_file};
     #[pymodule_export]
     use super::transport::pipe_read::ReadPipe;
     #[pymodule_export]

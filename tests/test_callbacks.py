@@ -269,3 +269,9 @@ def test_a_subclass_may_override_the_scheduling(loop):
     with contextlib.closing(Tracing()) as tracing:
         assert tracing.run_until_complete(main()) == 5
     assert len(scheduled) >= 3
+
+
+def test_turns_cannot_be_replaced(loop, mioloop_only):
+    """Who brings a turn of his own asks the selector, and is told."""
+    with pytest.raises(RuntimeError, match="nest_asyncio"):
+        loop._selector.select(0)

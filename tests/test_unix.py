@@ -193,6 +193,34 @@ async def test_cleaning_up_what_is_gone(loop, path):
     await server.wait_closed()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="cleanup_socket came with Python 3.13")
+async def test_cleaning_up_what_cannot_be_reached(loop, path, caplog):
+    folder = f"{path}-folder"
+    os.mkdir(folder)
+    server = await loop.create_unix_server(support.Echo, f"{folder}/socket")
+    os.rename(folder, f"{path}-elsewhere")
+    put_file(folder)
+    server.close()
+    await server.wait_closed()
+    (record,) = [record for record in caplog.records if record.name == "asyncio"]
+    assert record.getMessage() == (
+        f"Unable to clean up listening UNIX socket '{folder}/socket': "
+        "NotADirectoryError(20, 'Not a directory')"
+    )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="cleanup_socket came with Python 3.13")
+async def test_cleaning_up_is_no_call_of_the_program(loop, path, monkeypatch, mioloop_only):
+    """Tools that look for calls that block replace those of `os`, and spare asyncio's files."""
+    server = await loop.create_unix_server(support.Echo, path)
+    with monkeypatch.context() as patch:
+        for name in ("stat", "unlink", "remove"):
+            patch.delattr(os, name)
+        server.close()
+    await server.wait_closed()
+    assert not exists(path)
+
+
 # More than connections -------------------------------------------------------------------------
 
 

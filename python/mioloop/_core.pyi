@@ -39,6 +39,7 @@ __all__ = [
     "TlsTransport",
     "WritePipeTransport",
     "build_info",
+    "remove_socket_file",
     "send_file",
 ]
 
@@ -47,6 +48,17 @@ def build_info() -> dict[str, str]:
 
     Returns:
         `version`, `profile`, `target`, `rustc`, `pyo3`, `mio` and `poller`.
+    """
+
+def remove_socket_file(path: str, inode: int) -> None:
+    """Remove the file of a Unix socket, unless the path is another one's by now.
+
+    Args:
+        path: where the socket listened.
+        inode: the number that its file had.
+
+    Raises:
+        OSError: it can be neither looked at nor removed; that there is none is no error.
     """
 
 @disjoint_base

@@ -332,20 +332,17 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, Measured, asyncio
 
     def _stop_serving(self, sock: socket.socket) -> None:
         inode = self._unix_server_sockets.pop(sock, None)
-        path = None if inode is None else sock.getsockname()
+        path = "" if inode is None else sock.getsockname()
         listener = self._listeners.pop(sock.fileno(), None)
         if listener is not None:
             listener.stop()
         sock.close()
-        if path is None:
+        if inode is None:
             return
         try:
-            if os.stat(path).st_ino == inode:
-                os.unlink(path)
-        except FileNotFoundError:
-            pass
+            _core.remove_socket_file(path, inode)
         except OSError as exc:
-            logger.error("Unable to clean up listening UNIX socket %r: %s", path, exc)
+            logger.error("Unable to clean up listening UNIX socket %r: %r", path, exc)
 
     def _ensure_fd_no_transport(self, fd: Any) -> None:
         number = fd
@@ -423,3 +420,13 @@ class _SelectorView:
             raise KeyError(fd)
         events = is_read * selectors.EVENT_READ | is_written * selectors.EVENT_WRITE
         return selectors.SelectorKey(fd, fd, events, None)
+
+    def select(self, *_arguments: object) -> Any:
+        """Refuse what brings a turn of its own over asyncio's private queues.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            "what replaces a loop's turn, as nest_asyncio does, needs asyncio's loop"
+        )

