@@ -104,7 +104,7 @@ embedding: install rust-checks
 	$(call heading,the Rust API)
 	$(VENV)/bin/python tests/embedding/libpython.py || { echo "make: skipped"; exit 0; }; \
 	$(EMBED_ENV) $(CARGO) build $(EMBED_FLAGS) --examples; \
-	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --test embedding; \
+	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --lib --test embedding; \
 	$(EMBED_ENV) $(CARGO) test $(EMBED_FLAGS) --doc; \
 	$(EMBED_ENV) RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --no-deps $(EMBED_FLAGS)
 

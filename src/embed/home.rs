@@ -155,7 +155,11 @@ impl Home {
 
     /// Queues something, from any thread; given back if the loop is closed, for the caller to drop.
     pub(super) fn push(&self, item: Item) -> Result<(), Item> {
-        let Err(item) = Scope::push(self, item) else { return Ok(()) };
+        Scope::push(self, item).or_else(|item| self.push_outside(item))
+    }
+
+    /// As [`Self::push`], where this thread does not poll for the loop.
+    pub(super) fn push_outside(&self, item: Item) -> Result<(), Item> {
         let was_told = {
             let mut inner = lock(&self.inner);
             // Looked at under the lock: `close` empties the queue under it.
@@ -249,44 +253,54 @@ impl Home {
         let scope = Scope::enter(self, event_loop.clone().unbind());
         let turn = OwnTurn::begin();
         let mut entered = Entered::default();
-        let mut batch = VecDeque::new();
         let mut outcome = Ok(());
-        let mut is_over = self.take_ready(&mut batch);
+        let mut late = None;
+        // What is ready now is run in any case, as a turn of the loop does; what becomes ready meanwhile, if there is time.
+        let mut due = self.take_ready(&scope);
+        let mut is_over = due == 0;
         while !is_over {
-            let count = batch.len();
-            while let Some(item) = batch.pop_front() {
-                OwnTurn::note_alone(batch.is_empty() && scope.is_quiet());
-                outcome = item.run(&event_loop, &mut entered);
-                if outcome.is_err() {
-                    break;
-                }
-            }
-            if outcome.is_err() {
+            // Of this thread, then of others.
+            let Some((item, is_alone)) = scope.pop() else {
+                is_over = self.take_ready(&scope) == 0;
+                continue;
+            };
+            if due > 0 {
+                due -= 1;
+                OwnTurn::note_alone(is_alone);
+            } else if !OwnTurn::goes_on(is_alone) {
+                late = Some(item);
                 break;
             }
-            // What this thread made ready, then what others did.
-            scope.swap_ready(&mut batch);
-            is_over = batch.is_empty() && self.take_ready(&mut batch);
-            if !is_over && !OwnTurn::goes_on(count) {
+            outcome = item.run(&event_loop, &mut entered);
+            if outcome.is_err() {
                 break;
             }
         }
         drop(turn);
         let left = entered.leave(py);
-        let mut made_ready = VecDeque::new();
-        scope.swap_ready(&mut made_ready);
-        batch.append(&mut made_ready);
+        let mut unfinished = VecDeque::new();
+        scope.swap_ready(&mut unfinished);
+        if let Some(late) = late {
+            unfinished.push_front(late);
+        }
         drop(scope);
-        let told = if is_over && batch.is_empty() { Ok(()) } else { self.put_back(py, event_loop.as_unbound(), batch) };
+        let told = if is_over && unfinished.is_empty() {
+            Ok(())
+        } else {
+            self.put_back(py, event_loop.as_unbound(), unfinished)
+        };
         outcome.and(left).and(told)
     }
 
-    /// Takes what is ready; true: that is nothing, and the loop will be told of the next.
-    fn take_ready(&self, empty: &mut VecDeque<Item>) -> bool {
+    /// Gives a scope that has nothing queued what is ready, and tells how much. Nothing: the loop will be told of the next.
+    fn take_ready(&self, scope: &Scope) -> usize {
         let mut inner = lock(&self.inner);
-        std::mem::swap(&mut inner.ready, empty);
-        inner.is_told = !empty.is_empty();
-        !inner.is_told
+        let count = inner.ready.len();
+        if count > 0 {
+            scope.swap_ready(&mut inner.ready);
+        }
+        inner.is_told = count > 0;
+        count
     }
 
     /// Puts back what a turn has left over, before what came since, and tells the loop of it.

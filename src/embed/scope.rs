@@ -46,31 +46,37 @@ impl Scope {
         ended.ok().flatten().map(|current| current.ready).unwrap_or_default()
     }
 
-    /// Takes what became ready inside, and leaves an empty queue.
+    /// Takes the first of what is queued here, with whether it was the last.
     #[expect(clippy::unused_self, reason = "it is this scope, as long as it lasts and no other has begun inside")]
-    pub(super) fn swap_ready(&self, empty: &mut VecDeque<Item>) {
+    pub(super) fn pop(&self) -> Option<(Item, bool)> {
+        CURRENT.with(|place| {
+            let mut place = place.borrow_mut();
+            let ready = &mut place.as_mut()?.ready;
+            let item = ready.pop_front()?;
+            Some((item, ready.is_empty()))
+        })
+    }
+
+    /// Swaps what is queued here.
+    #[expect(clippy::unused_self, reason = "as above")]
+    pub(super) fn swap_ready(&self, ready: &mut VecDeque<Item>) {
         CURRENT.with(|place| {
             if let Some(current) = &mut *place.borrow_mut() {
-                std::mem::swap(&mut current.ready, empty);
+                std::mem::swap(&mut current.ready, ready);
             }
         });
     }
 
-    /// Whether nothing became ready inside.
-    #[expect(clippy::unused_self, reason = "as above")]
-    pub(super) fn is_quiet(&self) -> bool {
-        CURRENT.with(|place| place.borrow().as_ref().is_none_or(|current| current.ready.is_empty()))
-    }
-
     /// Queues something where this thread polls for that loop; otherwise it is given back.
-    pub(super) fn push(home: &Home, item: Item) -> Result<(), Item> {
+    pub(super) fn push(home: *const Home, item: Item) -> Result<(), Item> {
         let mut item = Some(item);
         // An error: the thread is ending.
         let _: Result<(), _> = CURRENT.try_with(|place| {
             if let Some(current) = &mut *place.borrow_mut()
                 && std::ptr::eq(Arc::as_ptr(&current.home), home)
+                && let Some(item) = item.take()
             {
-                current.ready.extend(item.take());
+                current.ready.push_back(item);
             }
         });
         item.map_or(Ok(()), Err)

@@ -11,8 +11,9 @@ use super::polling::{self, Wakefulness};
 #[cfg(feature = "async-runtimes")]
 use super::scope::HomeSearch;
 use super::scope::Scope;
-use super::{is_exit, lock, panicked, report};
+use super::{is_exit, panicked, report};
 use crate::py::context::{self, Entered};
+use crate::sys::waker::with_waker;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use slotmap::DefaultKey;
@@ -22,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake};
 
 type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -38,7 +39,7 @@ pub(crate) struct Task {
     home: OnceLock<Arc<Home>>,
     /// Its place among the tasks of its home.
     key: OnceLock<DefaultKey>,
-    /// None while it is polled, and at the end.
+    /// None at the end. Claimed while it is polled: nobody waits for this lock.
     body: Mutex<Option<Body>>,
     /// Woken: it is in its home's queue.
     wakefulness: Wakefulness,
@@ -81,15 +82,23 @@ impl Task {
     /// Has it polled, by the loop's thread. While it is polled, that is for who polls it to see.
     fn queue(self: &Arc<Self>) {
         if self.wakefulness.wake() {
-            self.push();
+            Arc::clone(self).push();
         }
     }
 
-    fn push(self: &Arc<Self>) {
-        match self.home.get() {
-            Some(home) if home.push(Item::Poll(Arc::clone(self))).is_ok() => {}
-            Some(_) => self.discard(),
-            None => self.wake_homeless(),
+    /// Puts it into the queue of its home, where it is not yet.
+    fn push(self: Arc<Self>) {
+        let Some(home) = self.home.get() else { return self.wake_homeless() };
+        let home = Arc::as_ptr(home);
+        if let Err(Item::Poll(task)) = Scope::push(home, Item::Poll(self)) {
+            task.push_outside();
+        }
+    }
+
+    fn push_outside(self: Arc<Self>) {
+        let Some(home) = self.home.get().map(Arc::clone) else { return };
+        if let Err(Item::Poll(task)) = home.push_outside(Item::Poll(self)) {
+            task.discard();
         }
     }
 
@@ -97,26 +106,28 @@ impl Task {
     #[cfg(feature = "async-runtimes")]
     pub(crate) fn poll_homeless(self: &Arc<Self>) {
         let search = HomeSearch::begin();
-        let Some(mut body) = lock(&self.body).take() else { return };
+        let Ok(mut claim) = self.body.try_lock() else { return };
+        let Some(body) = &mut *claim else { return };
         let turn = OwnTurn::begin();
-        let polled = self.poll_body(&mut body);
+        let polled = self.poll_body(body);
         drop(turn);
-        if !matches!(polled, Ok(Poll::Pending)) || self.is_discarded.load(Ordering::Acquire) {
-            drop_caught(Some(body));
+        let is_pending = matches!(polled, Ok(Poll::Pending));
+        drop(claim);
+        if !is_pending || self.is_discarded.load(Ordering::Acquire) {
+            self.end();
             return;
         }
-        *lock(&self.body) = Some(body);
         let is_idle = self.wakefulness.end();
         let is_settled = search.found().is_some_and(|home| self.move_in(&home));
         if !is_idle {
-            self.push();
+            Arc::clone(self).push();
         } else if is_settled {
             self.queue();
         }
     }
 
     /// A task without a loop is woken: the loop of whoever wakes it has it from now on; nobody else would poll it.
-    fn wake_homeless(self: &Arc<Self>) {
+    fn wake_homeless(self: Arc<Self>) {
         match Scope::home() {
             Some(home) if self.move_in(&home) => self.push(),
             Some(_) => {}
@@ -140,26 +151,47 @@ impl Task {
         if let (Some(home), Some(key)) = (self.home.get(), self.key.get()) {
             home.release(*key);
         }
-        let body = lock(&self.body).take();
+        // Claimed: it is polled, and ended by who polls it.
+        let body = self.body.try_lock().ok().and_then(|mut claim| claim.take());
         drop_caught(body);
     }
 
     /// Polls the future, and again if it has woken itself meanwhile.
     fn poll_body(self: &Arc<Self>, body: &mut Body) -> Result<Poll<()>, Box<dyn Any + Send>> {
-        let waker = Waker::from(Arc::clone(self));
-        let mut context = Context::from_waker(&waker);
-        let poll = || body.future.as_mut().poll(&mut context);
-        catch_unwind(AssertUnwindSafe(|| polling::poll(&self.wakefulness, poll)))
+        with_waker(self, |waker| {
+            let mut context = Context::from_waker(waker);
+            let poll = || body.future.as_mut().poll(&mut context);
+            catch_unwind(AssertUnwindSafe(|| polling::poll(&self.wakefulness, poll)))
+        })
     }
 
     /// Polls the future, in its context. An error leaves the loop.
     pub(super) fn poll(self: Arc<Self>, event_loop: &Bound<'_, PyAny>, entered: &mut Entered) -> PyResult<()> {
-        let py = event_loop.py();
-        if self.is_discarded.load(Ordering::Acquire) {
-            self.end();
+        let polled = if self.is_discarded.load(Ordering::Acquire) {
+            Ok(Poll::Ready(()))
+        } else {
+            self.poll_claimed(event_loop.py(), entered).inspect_err(|_| self.end())?
+        };
+        // Discarded while it was polled: nobody else could drop it.
+        if matches!(polled, Ok(Poll::Pending)) && !self.is_discarded.load(Ordering::Acquire) {
+            if !self.wakefulness.end() {
+                self.push();
+            }
             return Ok(());
         }
-        let Some(mut body) = lock(&self.body).take() else { return Ok(()) };
+        self.end();
+        let Err(payload) = polled else { return Ok(()) };
+        entered.leave(event_loop.py())?;
+        report(event_loop, "Rust future panicked", &panicked(payload.as_ref()))
+    }
+
+    fn poll_claimed(
+        self: &Arc<Self>,
+        py: Python<'_>,
+        entered: &mut Entered,
+    ) -> PyResult<Result<Poll<()>, Box<dyn Any + Send>>> {
+        let Ok(mut claim) = self.body.try_lock() else { return Ok(Ok(Poll::Pending)) };
+        let Some(body) = &mut *claim else { return Ok(Ok(Poll::Ready(()))) };
         if body.context.is_none() {
             body.context = self.home.get().map(|home| context::copy(py, &home.context)).transpose()?;
         }
@@ -167,30 +199,7 @@ impl Task {
             // One that is entered already is that of whoever has called this loop's turn: it is current.
             entered.switch(py, context).or_else(|error| if is_exit(py, &error) { Err(error) } else { Ok(()) })?;
         }
-        match self.poll_body(&mut body) {
-            Ok(Poll::Pending) if !self.is_discarded.load(Ordering::Acquire) => {
-                *lock(&self.body) = Some(body);
-                if !self.wakefulness.end() {
-                    self.push();
-                }
-                // Discarded in between, which found nothing to drop.
-                if self.is_discarded.load(Ordering::Acquire) {
-                    self.end();
-                }
-                Ok(())
-            }
-            Ok(_) => {
-                drop_caught(Some(body));
-                self.end();
-                Ok(())
-            }
-            Err(payload) => {
-                drop_caught(Some(body));
-                self.end();
-                entered.leave(py)?;
-                report(event_loop, "Rust future panicked", &panicked(payload.as_ref()))
-            }
-        }
+        Ok(self.poll_body(body))
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -205,8 +214,11 @@ fn drop_caught<T>(value: Option<T>) {
 }
 
 impl Wake for Task {
+    /// The waker's reference goes to the queue.
     fn wake(self: Arc<Self>) {
-        self.queue();
+        if self.wakefulness.wake() {
+            self.push();
+        }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {

@@ -20,6 +20,8 @@ pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod socket;
 pub(crate) mod transfer;
+#[cfg(feature = "embed")]
+pub(crate) mod waker;
 
 /// Calls a libc function that answers -1 on failure; gives [`std::io::Result`] of what it answered.
 ///
