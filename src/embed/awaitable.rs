@@ -17,13 +17,13 @@ use super::polling::{self, OwnTurn, Wakefulness};
 use super::scope::{Scope, in_scope};
 use super::{attached, local, lock, panicked};
 use crate::py::cell::OwnerCell;
-use crate::py::coroutine::{Awaitable, Step, define_slots};
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use crate::py::coroutine::{self, Awaitable, Phase, Step, define_slots};
+use crate::sys::waker::with_waker;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
 use pyo3::{IntoPyObject, IntoPyObjectExt};
 use slotmap::DefaultKey;
 use std::any::TypeId;
@@ -31,7 +31,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake};
 
 type Boxed = Pin<Box<dyn Future<Output = PyResult<Py<PyAny>>> + Send>>;
 
@@ -125,10 +125,10 @@ impl RustFuture {
         match state {
             State::New(future) => Ok(Abandoned { future, alarm: None }),
             State::Waiting(future, alarm) => Ok(Abandoned { future, alarm: Some(alarm) }),
-            State::Running => Err(PyValueError::new_err("coroutine already executing")),
+            State::Running => Err(coroutine::executing()),
             State::Done => {
                 self.put(py, State::Done);
-                Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"))
+                Err(coroutine::reused())
             }
         }
     }
@@ -147,12 +147,13 @@ impl RustFuture {
             _ => Alarm::new(&home),
         };
         alarm.forget();
-        let waker = Waker::from(Arc::clone(&alarm));
         let scope = Scope::enter(&home, event_loop.clone_ref(py));
         let turn = OwnTurn::begin();
-        let mut context = Context::from_waker(&waker);
-        let poll = || future.as_mut().poll(&mut context);
-        let polled = catch_unwind(AssertUnwindSafe(|| polling::poll(&alarm.wakefulness, poll)));
+        let polled = with_waker(&alarm, |waker| {
+            let mut context = Context::from_waker(waker);
+            let poll = || future.as_mut().poll(&mut context);
+            catch_unwind(AssertUnwindSafe(|| polling::poll(&alarm.wakefulness, poll)))
+        });
         drop(turn);
         let told = scope.leave(py, &home, &event_loop);
         let outcome = match polled {
@@ -175,13 +176,6 @@ impl RustFuture {
         let ended = Abandoned { future, alarm: Some(alarm) }.end(py);
         outcome.and_then(|step| ended.map(|()| step))
     }
-
-    /// Drops the future.
-    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
-        let abandoned = self.take(py)?;
-        self.put(py, State::Done);
-        abandoned.end(py)
-    }
 }
 
 /// An asyncio future for the task to wait for; None: the alarm has rung meanwhile.
@@ -194,11 +188,12 @@ fn wait<'py>(alarm: &Alarm, event_loop: &Bound<'py, PyAny>) -> PyResult<Option<B
 }
 
 impl Awaitable for RustFuture {
-    fn begin(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().state.with(slf.py(), |state| match state {
-            State::New(_) => Ok(()),
-            State::Running | State::Waiting(..) => Err(PyRuntimeError::new_err("coroutine is being awaited already")),
-            State::Done => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+    fn phase(&self, py: Python<'_>) -> Phase {
+        self.state.with(py, |state| match state {
+            State::New(_) => Phase::New,
+            State::Running => Phase::Running,
+            State::Waiting(..) => Phase::Waiting,
+            State::Done => Phase::Done,
         })
     }
 
@@ -208,13 +203,20 @@ impl Awaitable for RustFuture {
         let stepped = attached(|_| slf.get().go_on(slf.py()));
         stepped.unwrap_or_else(|| Err(PyRuntimeError::new_err("the interpreter is shutting down")))
     }
+
+    /// Drops the future.
+    fn abandon(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let abandoned = slf.get().take(py)?;
+        slf.get().put(py, State::Done);
+        abandoned.end(py)
+    }
 }
 
 #[pymethods]
 impl RustFuture {
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        <Self as Awaitable>::begin(&slf)?;
-        Ok(slf)
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        coroutine::begin(slf)
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -222,38 +224,28 @@ impl RustFuture {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        match slf.get().go_on(slf.py())? {
-            Step::Wait(future) => Ok(future),
-            Step::Done(value) => Err(PyStopIteration::new_err((value.map(Bound::unbind),))),
-        }
+        coroutine::next(slf)
     }
 
     /// Goes on; only None can be sent.
     fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let is_new = slf.get().state.with(slf.py(), |state| matches!(state, State::New(_)));
-        if is_new && !value.is_none() {
-            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
-        }
-        Self::__next__(slf)
+        coroutine::send(slf, value)
     }
 
     /// Drops the future and raises the exception: what cancelling does.
     #[pyo3(signature = (typ, val=None, tb=None))]
     fn throw(
-        &self,
+        slf: &Bound<'_, Self>,
         typ: &Bound<'_, PyAny>,
         val: Option<&Bound<'_, PyAny>>,
         tb: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let error = exception(typ, val, tb)?;
-        self.abandon(typ.py())?;
-        Err(error)
+        coroutine::throw(slf, typ, val, tb)
     }
 
     /// Drops the future.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let is_done = self.state.with(py, |state| matches!(state, State::Done));
-        if is_done { Ok(()) } else { self.abandon(py) }
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        coroutine::close(slf)
     }
 
     #[getter]
@@ -267,13 +259,7 @@ impl RustFuture {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let state = self.state.with(py, |state| match state {
-            State::New(_) => "new",
-            State::Running => "running",
-            State::Waiting(..) => "waiting",
-            State::Done => "done",
-        });
-        format!("<RustFuture {state}>")
+        format!("<RustFuture {}>", self.phase(py).name())
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "what the collector's slot looks like")]
@@ -295,32 +281,8 @@ impl Drop for RustFuture {
             Some(State::Waiting(future, alarm)) => Abandoned { future, alarm: Some(alarm) },
             Some(State::Running | State::Done) | None => return,
         };
-        attached(|py| {
-            // A destructor may run while an exception travels.
-            let travelling = PyErr::take(py);
-            if let Err(error) = abandoned.end(py) {
-                error.write_unraisable(py, None);
-            }
-            if let Some(error) = travelling {
-                error.restore(py);
-            }
-        });
+        attached(|py| coroutine::end_unseen(py, || abandoned.end(py)));
     }
-}
-
-/// The exception that `throw()` was given, in one of its three forms.
-fn exception(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>, tb: Option<&Bound<'_, PyAny>>) -> PyResult<PyErr> {
-    let py = typ.py();
-    let exception = match (typ.cast::<PyType>(), val) {
-        (Ok(_), Some(val)) if val.is_instance(typ)? => val.clone(),
-        (Ok(class), Some(val)) => class.call1((val,))?,
-        (Ok(class), None) => class.call0()?,
-        (Err(_), _) => typ.clone(),
-    };
-    if let Some(tb) = tb {
-        exception.setattr(intern!(py, "__traceback__"), tb)?;
-    }
-    Ok(PyErr::from_value(exception))
 }
 
 /// The class, with what makes it quick to await.

@@ -1,11 +1,15 @@
-//! Objects that are awaited like coroutines, with the two slots of an `await` as raw functions.
+//! Objects that are awaited like coroutines: what `send`, `throw` and `close` of such an object do, and the two slots of an
+//! `await` as raw functions.
 //!
 //! `await thing` calls `am_await` once and `tp_iternext` at each step; a step that ends the thing with None answers NULL
 //! without an exception, and one with a value sets StopIteration. PyO3's own slot functions would count the attachment
 //! to the interpreter at each call, and build each StopIteration from a tuple of arguments.
 
 use super::method::guarded;
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyClass, ffi};
 
@@ -18,13 +22,110 @@ pub(crate) enum Step<'py> {
     Done(Option<Bound<'py, PyAny>>),
 }
 
+/// How far an object has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    New,
+    Running,
+    Waiting,
+    Done,
+}
+
+impl Phase {
+    /// The word in its `repr()`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Done => "done",
+        }
+    }
+}
+
 /// A class whose objects can be awaited. It must define `__await__` and `__next__` in `#[pymethods]` too: Python's ABCs
 /// look for them, and PyO3 makes the places of the slots.
-pub(crate) trait Awaitable: PyClass {
-    /// Whether awaiting may begin.
-    fn begin(slf: &Bound<'_, Self>) -> PyResult<()>;
-    /// Goes on.
+pub(crate) trait Awaitable: PyClass<Frozen = True> + Sync {
+    fn phase(&self, py: Python<'_>) -> Phase;
+    /// Goes on; an error, too, ends it.
     fn step<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>>;
+    /// Ends it where it is; an error if it is running or done.
+    fn abandon(slf: &Bound<'_, Self>) -> PyResult<()>;
+}
+
+/// It is running already.
+#[cold]
+pub(crate) fn executing() -> PyErr {
+    PyValueError::new_err("coroutine already executing")
+}
+
+/// It is done already.
+#[cold]
+pub(crate) fn reused() -> PyErr {
+    PyRuntimeError::new_err("cannot reuse already awaited coroutine")
+}
+
+/// `__await__`.
+#[inline]
+pub(crate) fn begin<'py, T: Awaitable>(slf: &Bound<'py, T>) -> PyResult<Bound<'py, T>> {
+    match slf.get().phase(slf.py()) {
+        Phase::New => Ok(slf.clone()),
+        Phase::Running | Phase::Waiting => Err(PyRuntimeError::new_err("coroutine is being awaited already")),
+        Phase::Done => Err(reused()),
+    }
+}
+
+/// `__next__`.
+pub(crate) fn next<'py, T: Awaitable>(slf: &Bound<'py, T>) -> PyResult<Bound<'py, PyAny>> {
+    match T::step(slf)? {
+        Step::Wait(future) => Ok(future),
+        Step::Done(value) => Err(PyStopIteration::new_err((value.map(Bound::unbind),))),
+    }
+}
+
+/// `send`: only None can be sent at first, and nobody looks at what is sent later.
+pub(crate) fn send<'py, T: Awaitable>(slf: &Bound<'py, T>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if !value.is_none() && slf.get().phase(slf.py()) == Phase::New {
+        return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+    }
+    next(slf)
+}
+
+/// `throw`, in each of its three forms: what cancelling does.
+pub(crate) fn throw<T: Awaitable>(
+    slf: &Bound<'_, T>,
+    typ: &Bound<'_, PyAny>,
+    val: Option<&Bound<'_, PyAny>>,
+    tb: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Py<PyAny>> {
+    let py = slf.py();
+    let exception = match (typ.cast::<PyType>(), val) {
+        (Ok(_), Some(val)) if val.is_instance(typ)? => val.clone(),
+        (Ok(class), Some(val)) => class.call1((val,))?,
+        (Ok(class), None) => class.call0()?,
+        (Err(_), _) => typ.clone(),
+    };
+    if let Some(tb) = tb {
+        exception.setattr(intern!(py, "__traceback__"), tb)?;
+    }
+    T::abandon(slf)?;
+    Err(PyErr::from_value(exception))
+}
+
+/// `close`.
+pub(crate) fn close<T: Awaitable>(slf: &Bound<'_, T>) -> PyResult<()> {
+    if slf.get().phase(slf.py()) == Phase::Done { Ok(()) } else { T::abandon(slf) }
+}
+
+/// What a destructor does: it may run while an exception travels, and its own errors have nobody to go to.
+pub(crate) fn end_unseen(py: Python<'_>, action: impl FnOnce() -> PyResult<()>) {
+    let travelling = PyErr::take(py);
+    if let Err(error) = action() {
+        error.write_unraisable(py, None);
+    }
+    if let Some(error) = travelling {
+        error.restore(py);
+    }
 }
 
 /// Puts the raw functions in the slots of the class.
@@ -43,8 +144,7 @@ unsafe extern "C" fn enter_await<T: Awaitable>(slf: *mut ffi::PyObject) -> *mut 
     guarded(py, || {
         // SAFETY: `slf` is a live reference of the caller, to an instance of the class that has the slot.
         let slf: &Bound<'_, T> = unsafe { Bound::ref_from_ptr(py, &slf).cast_unchecked() };
-        T::begin(slf)?;
-        Ok(slf.clone().into_ptr())
+        Ok(begin(slf)?.into_ptr())
     })
 }
 

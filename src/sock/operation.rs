@@ -17,10 +17,10 @@ use crate::event_loop::wait::Waiting;
 use crate::event_loop::watch::Direction;
 use crate::event_loop::{Loop, tasks};
 use crate::py::cell::OwnerCell;
-use crate::py::coroutine::{Awaitable, Step, define_slots};
+use crate::py::coroutine::{self, Awaitable, Phase, Step, define_slots};
 use crate::py::names;
 use crate::transport::stream::Stream;
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError, PyValueError};
+use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -94,10 +94,10 @@ impl Operation {
         match state {
             State::New(target, work) => Ok((target, work, Place::Elsewhere)),
             State::Waiting(target, work, place) => Ok((target, work, place)),
-            State::Running => Err(PyValueError::new_err("coroutine already executing")),
+            State::Running => Err(coroutine::executing()),
             State::Done => {
                 self.put(py, State::Done);
-                Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"))
+                Err(coroutine::reused())
             }
         }
     }
@@ -163,8 +163,7 @@ impl Operation {
         Ok((Step::Wait(future), place))
     }
 
-    /// Ends it where it is; true if it had begun.
-    fn abandon(&self, py: Python<'_>) -> PyResult<()> {
+    fn end_here(&self, py: Python<'_>) -> PyResult<()> {
         let (target, work, place) = self.take(py)?;
         self.put(py, State::Done);
         let core = self.core.bind(py);
@@ -175,10 +174,6 @@ impl Operation {
         let left = work.abandon(py);
         drop((target, work));
         ended.and(left)
-    }
-
-    fn is_done(&self, py: Python<'_>) -> bool {
-        self.state.with(py, |state| matches!(state, State::Done))
     }
 }
 
@@ -247,11 +242,12 @@ fn wait(
 
 impl Awaitable for Operation {
     #[inline]
-    fn begin(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().state.with(slf.py(), |state| match state {
-            State::New(..) => Ok(()),
-            State::Running | State::Waiting(..) => Err(PyRuntimeError::new_err("coroutine is being awaited already")),
-            State::Done => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+    fn phase(&self, py: Python<'_>) -> Phase {
+        self.state.with(py, |state| match state {
+            State::New(..) => Phase::New,
+            State::Running => Phase::Running,
+            State::Waiting(..) => Phase::Waiting,
+            State::Done => Phase::Done,
         })
     }
 
@@ -259,13 +255,16 @@ impl Awaitable for Operation {
     fn step<'py>(slf: &Bound<'py, Self>) -> PyResult<Step<'py>> {
         slf.get().go_on(slf.py())
     }
+
+    fn abandon(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().end_here(slf.py())
+    }
 }
 
 #[pymethods]
 impl Operation {
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Self>> {
-        Self::begin_await(&slf)?;
-        Ok(slf)
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
+        coroutine::begin(slf)
     }
 
     fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -273,37 +272,28 @@ impl Operation {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        match slf.get().go_on(slf.py())? {
-            Step::Wait(future) => Ok(future),
-            Step::Done(value) => Err(PyStopIteration::new_err((value.map(Bound::unbind),))),
-        }
+        coroutine::next(slf)
     }
 
     /// Goes on; only None can be sent.
     fn send<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let is_new = slf.get().state.with(slf.py(), |state| matches!(state, State::New(..)));
-        if is_new && !value.is_none() {
-            return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
-        }
-        Self::__next__(slf)
+        coroutine::send(slf, value)
     }
 
     /// Ends it with an exception: what cancelling does.
     #[pyo3(signature = (typ, val=None, tb=None))]
     fn throw(
-        &self,
+        slf: &Bound<'_, Self>,
         typ: &Bound<'_, PyAny>,
         val: Option<&Bound<'_, PyAny>>,
         tb: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let error = exception(typ, val, tb)?;
-        self.abandon(typ.py())?;
-        Err(error)
+        coroutine::throw(slf, typ, val, tb)
     }
 
     /// Ends it.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if self.is_done(py) { Ok(()) } else { self.abandon(py) }
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        coroutine::close(slf)
     }
 
     #[getter]
@@ -317,13 +307,7 @@ impl Operation {
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let state = self.state.with(py, |state| match state {
-            State::New(..) => "new",
-            State::Running => "running",
-            State::Waiting(..) => "waiting",
-            State::Done => "done",
-        });
-        format!("<SocketOperation Loop.{}() {state}>", self.name)
+        format!("<SocketOperation Loop.{}() {}>", self.name, self.phase(py).name())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -350,28 +334,16 @@ impl Operation {
 }
 
 impl Operation {
-    fn begin_await(slf: &Bound<'_, Self>) -> PyResult<()> {
-        <Self as Awaitable>::begin(slf)
-    }
-
     /// What a coroutine does when nobody awaited it, or when it dies while it waits.
     #[cold]
     fn die(&self, py: Python<'_>) {
-        // A destructor may run while an exception travels.
-        let travelling = PyErr::take(py);
-        let is_new = self.state.with(py, |state| matches!(state, State::New(..)));
-        let outcome = if is_new {
+        coroutine::end_unseen(py, || {
+            if self.phase(py) != Phase::New {
+                return self.end_here(py);
+            }
             let text = CString::new(format!("coroutine 'Loop.{}' was never awaited", self.name)).unwrap_or_default();
             PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &text, 1)
-        } else {
-            self.abandon(py)
-        };
-        if let Err(error) = outcome {
-            error.write_unraisable(py, None);
-        }
-        if let Some(error) = travelling {
-            error.restore(py);
-        }
+        });
     }
 }
 
@@ -385,21 +357,6 @@ impl Drop for Operation {
         #[expect(clippy::disallowed_methods, reason = "a destructor has no token")]
         let _: Option<()> = Python::try_attach(|py| self.die(py));
     }
-}
-
-/// The exception that `throw()` was given, in one of its three forms.
-fn exception(typ: &Bound<'_, PyAny>, val: Option<&Bound<'_, PyAny>>, tb: Option<&Bound<'_, PyAny>>) -> PyResult<PyErr> {
-    let py = typ.py();
-    let exception = match (typ.cast::<PyType>(), val) {
-        (Ok(_), Some(val)) if val.is_instance(typ)? => val.clone(),
-        (Ok(class), Some(val)) => class.call1((val,))?,
-        (Ok(class), None) => class.call0()?,
-        (Err(_), _) => typ.clone(),
-    };
-    if let Some(tb) = tb {
-        exception.setattr(intern!(py, "__traceback__"), tb)?;
-    }
-    Ok(PyErr::from_value(exception))
 }
 
 /// Puts on the class what makes it quick to await.
