@@ -5,9 +5,10 @@
 Needs mioloop (a release wheel), maturin and a Rust toolchain: it builds `examples/extension` in
 release first. The Rust code that is woken is the same in all columns; only what runs it differs:
 
-    tokio   pyo3_async_runtimes::tokio::future_into_py
+    tokio   pyo3_async_runtimes::tokio::future_into_py: a task of tokio, in its default runtime
     loop    pyo3_async_runtimes::generic::future_into_py::<mioloop::runtime::LoopRuntime>
-    embed   mioloop::embed::into_awaitable
+    spawn   mioloop::embed::spawn: a task of the loop
+    embed   mioloop::embed::into_awaitable: polled in the step of the Python task that awaits it
 
 Workloads, each with so many wake-ups in all:
 
@@ -15,10 +16,16 @@ Workloads, each with so many wake-ups in all:
     gather  as awaits, a thousand at once by asyncio.gather
     turns   Python awaits one future that gives up its turn again and again
     wakes   as turns, but it wakes itself while it is polled: a runtime may poll it again at once
+    tasks   Python awaits one future that another one wakes, which waits for each answer
+    stream  Python awaits one future that takes what another thread sends, which does not wait
     thread  Python awaits one future that another thread wakes, which waits for each answer
 
+In the column embed, turns are turns of Python's callbacks, whose cost is asyncio's; elsewhere they
+are those of other Rust futures.
+
 What it does not show: tokio has several threads, and Rust code that computes for long runs on them
-beside Python; here a wake-up does next to nothing. Rates are by wall time, medians of the rounds.
+beside Python; here a wake-up does next to nothing. Rates are by wall time, medians of the rounds,
+with the lowest and the highest of the ratios in a round.
 """
 
 from __future__ import annotations
@@ -37,15 +44,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+KINDS = ["embed", "spawn", "loop"]
 COLUMNS = [
     ("embed", "mioloop"),
+    ("spawn", "mioloop"),
     ("loop", "mioloop"),
     ("tokio", "mioloop"),
     ("tokio", "asyncio"),
     ("tokio", "uvloop"),
     ("embed", "asyncio"),
 ]
-WORKLOADS = ["awaits", "gather", "turns", "wakes", "thread"]
+WORKLOADS = ["awaits", "gather", "turns", "wakes", "tasks", "stream", "thread"]
 # Of the wake-ups that were asked for: a wake-up by a thread is two switches between threads.
 SHARE = {"thread": 0.1}
 AT_ONCE = 1000
@@ -81,6 +90,8 @@ def sample(kind: str, loop: str, workload: str, count: int) -> float:
             "gather": gather,
             "turns": lambda count: one(count, "turn"),
             "wakes": lambda count: one(count, "itself"),
+            "tasks": lambda count: one(count, "task"),
+            "stream": lambda count: one(count, "stream"),
             "thread": lambda count: one(count, "thread"),
         }[workload]
         await run(AT_ONCE)
@@ -140,16 +151,14 @@ def show(folder: str, workloads: list[str], count: int, rounds: int) -> None:
             *(f"{medians[column] / 1000:>{len(column[0]) + 12}.1f}" for column in COLUMNS),
             flush=True,
         )
-        for kind in ("embed", "loop"):
-            mine = medians[kind, "mioloop"]
-            print(
-                f"  {kind} on mioloop is",
-                ", ".join(
-                    f"{mine / medians['tokio', loop]:.1f}x tokio on {loop}"
-                    for loop in ("mioloop", "asyncio", "uvloop")
-                ),
-                flush=True,
-            )
+        for kind in KINDS:
+            ratios = []
+            for loop in ("mioloop", "asyncio", "uvloop"):
+                pairs = zip(rates[kind, "mioloop"], rates["tokio", loop], strict=True)
+                each = sorted(mine / tokio for mine, tokio in pairs)
+                ratio = f"{statistics.median(each):.1f}x ({each[0]:.1f} to {each[-1]:.1f})"
+                ratios.append(f"{ratio} tokio on {loop}")
+            print(f"  {kind} on mioloop is", ", ".join(ratios), flush=True)
 
 
 if __name__ == "__main__":

@@ -147,8 +147,8 @@ def test_a_nap_is_cancelled(extension: ModuleType, run: Callable[..., Any], kind
     run(main())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ["itself", "turn", "thread"])
+@pytest.mark.parametrize("kind", [*KINDS, "spawn"])
+@pytest.mark.parametrize("how", ["itself", "turn", "task", "thread", "stream"])
 def test_every_wake_up_counts(
     extension: ModuleType, run: Callable[..., Any], kind: str, how: str
 ) -> None:

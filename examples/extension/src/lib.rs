@@ -8,6 +8,7 @@
 //!
 //! `Tokio` and `Loop` below name the first two, so that what the benchmark compares is one program.
 
+use futures_channel::mpsc;
 use mioloop::embed;
 use mioloop::runtime::LoopRuntime;
 use pyo3::exceptions::PyValueError;
@@ -23,7 +24,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[pymodule]
 mod example_extension {
     #[pymodule_export]
-    use super::{ask, embed_nap, embed_wakes, loop_nap, loop_wakes, threads, tokio_nap, tokio_panic, tokio_wakes};
+    use super::{
+        ask, embed_nap, embed_wakes, loop_nap, loop_wakes, spawn_wakes, threads, tokio_nap, tokio_panic, tokio_wakes,
+    };
 }
 
 /// Sends a message to a server by a socket of tokio's, and gives all that it answers.
@@ -105,8 +108,12 @@ enum How {
     Itself,
     /// When its runtime has let others have their turn.
     Turn,
+    /// By a future beside it, which waits for each answer.
+    Task,
     /// By another thread, which waits for each answer.
     Thread,
+    /// By another thread, which does not wait.
+    Stream,
 }
 
 impl How {
@@ -114,14 +121,52 @@ impl How {
         match how {
             "itself" => Ok(Self::Itself),
             "turn" => Ok(Self::Turn),
+            "task" => Ok(Self::Task),
             "thread" => Ok(Self::Thread),
-            _ => Err(PyValueError::new_err(format!("how is itself, turn or thread, not {how}"))),
+            "stream" => Ok(Self::Stream),
+            _ => Err(PyValueError::new_err(format!("how is itself, turn, task, thread or stream, not {how}"))),
         }
     }
 }
 
-/// Is woken so often. `turn`: what gives up the turn in this runtime.
-async fn be_woken<T: Future<Output = ()>>(count: usize, how: How, turn: fn() -> T) -> PyResult<usize> {
+/// What runs the benchmark's futures.
+trait Runner: 'static {
+    /// Gives up the turn.
+    fn turn() -> impl Future<Output = ()> + Send;
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> PyResult<()>;
+}
+
+struct Tokio;
+
+impl Runner for Tokio {
+    fn turn() -> impl Future<Output = ()> + Send {
+        tokio::task::yield_now()
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> PyResult<()> {
+        drop(tokio::spawn(future));
+        Ok(())
+    }
+}
+
+struct Loop;
+
+impl Runner for Loop {
+    fn turn() -> impl Future<Output = ()> + Send {
+        embed::yield_now()
+    }
+
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> PyResult<()> {
+        Python::attach(|py| embed::spawn(py, future)).map(drop)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// Is woken so often.
+async fn be_woken<R: Runner>(count: usize, how: How) -> PyResult<usize> {
     match how {
         How::Itself => {
             for _ in 0..count {
@@ -130,20 +175,36 @@ async fn be_woken<T: Future<Output = ()>>(count: usize, how: How, turn: fn() -> 
         }
         How::Turn => {
             for _ in 0..count {
-                turn().await;
+                R::turn().await;
+            }
+        }
+        How::Task => {
+            let (ask, mut asked) = mpsc::unbounded();
+            let (answer, mut answered) = mpsc::unbounded();
+            R::spawn(async move { while asked.recv().await.is_ok() && answer.unbounded_send(()).is_ok() {} })?;
+            for _ in 0..count {
+                ask.unbounded_send(()).map_err(failed)?;
+                answered.recv().await.map_err(failed)?;
             }
         }
         How::Thread => {
-            let (ask, asked) = std::sync::mpsc::channel::<futures_channel::oneshot::Sender<()>>();
-            let other = thread::spawn(move || asked.into_iter().try_for_each(|sender| sender.send(())));
+            let (ask, asked) = std::sync::mpsc::channel();
+            let (answer, mut answered) = mpsc::unbounded();
+            let other = thread::spawn(move || asked.into_iter().try_for_each(|()| answer.unbounded_send(())));
             for _ in 0..count {
-                let (sender, receiver) = futures_channel::oneshot::channel();
-                ask.send(sender).map_err(|error| PyValueError::new_err(error.to_string()))?;
-                receiver.await.map_err(|error| PyValueError::new_err(error.to_string()))?;
+                ask.send(()).map_err(failed)?;
+                answered.recv().await.map_err(failed)?;
             }
             drop(ask);
             // It has nothing left to do.
             let _ = other.join();
+        }
+        How::Stream => {
+            let (send, mut received) = mpsc::unbounded();
+            thread::spawn(move || (0..count).try_for_each(|_| send.unbounded_send(())));
+            for _ in 0..count {
+                received.recv().await.map_err(failed)?;
+            }
         }
     }
     Ok(count)
@@ -152,19 +213,26 @@ async fn be_woken<T: Future<Output = ()>>(count: usize, how: How, turn: fn() -> 
 /// The benchmark's future, through tokio.
 #[pyfunction]
 fn tokio_wakes<'py>(py: Python<'py>, count: usize, how: &str) -> PyResult<Bound<'py, PyAny>> {
-    py_tokio::future_into_py(py, be_woken(count, How::new(how)?, tokio::task::yield_now))
+    py_tokio::future_into_py(py, be_woken::<Tokio>(count, How::new(how)?))
 }
 
 /// The same on the loop's thread, through the same functions of `pyo3-async-runtimes`.
 #[pyfunction]
 fn loop_wakes<'py>(py: Python<'py>, count: usize, how: &str) -> PyResult<Bound<'py, PyAny>> {
-    generic::future_into_py::<LoopRuntime, _, _>(py, be_woken(count, How::new(how)?, embed::yield_now))
+    generic::future_into_py::<LoopRuntime, _, _>(py, be_woken::<Loop>(count, How::new(how)?))
 }
 
-/// The same on the loop's thread, with `mioloop::embed`.
+/// The same on the loop's thread, with `mioloop::embed`: a task of the loop, as tokio's is one of tokio.
+#[pyfunction]
+fn spawn_wakes<'py>(py: Python<'py>, count: usize, how: &str) -> PyResult<Bound<'py, PyAny>> {
+    let task = embed::spawn(py, be_woken::<Loop>(count, How::new(how)?))?;
+    embed::into_awaitable(py, async { task.await? })
+}
+
+/// The same in the step of the Python task that awaits it.
 #[pyfunction]
 fn embed_wakes<'py>(py: Python<'py>, count: usize, how: &str) -> PyResult<Bound<'py, PyAny>> {
-    embed::into_awaitable(py, be_woken(count, How::new(how)?, embed::yield_now))
+    embed::into_awaitable(py, be_woken::<Loop>(count, How::new(how)?))
 }
 
 /// The names of the threads that polled: one future of each kind, in the order tokio, loop, embed.
