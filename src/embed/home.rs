@@ -5,9 +5,9 @@
 //! wheel's beside an extension, asyncio's, uvloop's) through a descriptor that it reads. Rules:
 //!
 //! 1. Any thread may push; nobody needs the interpreter for that. One push of many tells the loop: `is_told`.
-//! 2. Everything is run by [`Home::drain`], in the loop's thread; what is made ready meanwhile, for a bounded time in one turn of
-//!    the loop.
-//! 3. Nothing of Python's and nothing of the user's is called or dropped while a lock is held.
+//! 2. Everything is run by [`Home::drain`], in the loop's thread: in one turn of the loop what is ready when it begins, and
+//!    what becomes ready meanwhile, as long as there is time.
+//! 3. Nothing of Python's and nothing of the user's is called or dropped while a lock is held that anybody waits for.
 //! 4. The loop has a [`Sentinel`], which dies when the loop is closed or collected: then everything here is dropped.
 //!
 //! ```text
