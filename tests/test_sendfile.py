@@ -1,6 +1,7 @@
 """`loop.sendfile` and `loop.sock_sendfile`: offsets, counts, files that change, errors."""
 
 import asyncio
+import contextlib
 import errno
 import io
 import os
@@ -80,6 +81,56 @@ async def test_several_in_a_row(loop, target, file):
     for _ in range(3):
         assert await target.send(file) == SIZE
     assert await reading == 3 * support.payload(SIZE)
+
+
+LARGE = 9_000_000
+
+
+@pytest.fixture
+def large(tmp_path):
+    path = tmp_path / "large"
+    path.write_bytes(support.payload(LARGE))
+    with path.open("r+b") as file:
+        yield file
+
+
+async def receive(sock, count):
+    """Read that much from a socket into a bytearray, in large pieces."""
+    loop = asyncio.get_running_loop()
+    data = bytearray()
+    while len(data) < count and (more := await loop.sock_recv(sock, 1 << 20)):
+        data += more
+    return data
+
+
+@pytest.mark.parametrize(
+    ("offset", "count"), [(0, None), (0, 2 * LARGE), (1000, 8_000_000), (2_000_000, None)]
+)
+async def test_a_large_file_to_a_fast_peer(loop, kind, large, offset, count):
+    ours, theirs = support.socket_pair(kind, buffers=4 << 20)
+    with ours, theirs:
+        expected = support.payload(LARGE)[offset:][:count]
+        reading = asyncio.ensure_future(receive(theirs, len(expected) + 1))
+        assert await loop.sock_sendfile(ours, large, offset, count) == len(expected)
+        assert large.tell() == offset + len(expected)
+        ours.close()
+        assert await reading == expected
+
+
+async def test_a_large_file_that_is_cancelled(loop, kind, large, mioloop_only):
+    """The position is behind what the peer gets, wherever the rest was."""
+    ours, theirs = support.socket_pair(kind, buffers=4 << 20)
+    data = support.payload(LARGE)
+    with ours, theirs:
+        # The system may take all of it at once where it gives larger buffers than it was asked for.
+        sending = asyncio.ensure_future(loop.sock_sendfile(ours, large))
+        await support.turns(5)
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+        sent = large.tell()
+        ours.close()
+        assert await receive(theirs, LARGE) == data[:sent]
 
 
 async def test_an_empty_file(loop, target, tmp_path):
