@@ -320,6 +320,19 @@ impl Loop {
         }
     }
 
+    /// Cancels a handle, and keeps it for the next callback if nobody else knows it.
+    pub(crate) fn cancel_handle(&self, py: Python<'_>, handle: Py<Handle>) {
+        if !object::is_unshared(py, &handle) {
+            handle.get().cancel_now(py);
+            handle.drop_ref(py);
+            return;
+        }
+        handle.get().take(py).drop_ref(py);
+        if let Some(rest) = self.owned.with(py, |owned| owned.keep_handle(handle)) {
+            rest.drop_ref(py);
+        }
+    }
+
     /// Keeps a timer that is done with for the next `call_later`, if nobody else knows it.
     pub(crate) fn recycle_timer(&self, py: Python<'_>, timer: Py<TimerHandle>) {
         if !object::is_unshared(py, &timer) {

@@ -267,22 +267,22 @@ impl Loop {
 
     /// Removes a reader; True if there was one. `fd` is a descriptor or an object with fileno().
     fn remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Self::check_no_transport(slf, fd)?;
-        slf.get().unwatch_object(fd, Direction::Read)
+        let number = Self::check_no_transport(slf, fd)?;
+        slf.get().unwatch_object(fd, number, Direction::Read)
     }
 
     /// Removes a writer; True if there was one. `fd` is a descriptor or an object with fileno().
     fn remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Self::check_no_transport(slf, fd)?;
-        slf.get().unwatch_object(fd, Direction::Write)
+        let number = Self::check_no_transport(slf, fd)?;
+        slf.get().unwatch_object(fd, number, Direction::Write)
     }
 
     fn _remove_reader(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get().unwatch_object(fd, Direction::Read)
+        slf.get().unwatch_object(fd, None, Direction::Read)
     }
 
     fn _remove_writer(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get().unwatch_object(fd, Direction::Write)
+        slf.get().unwatch_object(fd, None, Direction::Write)
     }
 
     /// The transport of ours that owns a descriptor, or None.

@@ -51,11 +51,10 @@ impl AnyHandle {
         }
     }
 
-    fn cancel(self, py: Python<'_>) -> PyResult<()> {
+    fn cancel(self, py: Python<'_>, core: &Loop) -> PyResult<()> {
         match self {
             Self::Native(handle) => {
-                handle.get().cancel_now(py);
-                handle.drop_ref(py);
+                core.cancel_handle(py, handle);
                 Ok(())
             }
             Self::Foreign(handle) => handle.into_bound(py).call_method0(intern!(py, "cancel")).map(drop),
@@ -167,9 +166,9 @@ impl Watch {
 }
 
 impl Reader {
-    fn cancel(self, py: Python<'_>) -> PyResult<()> {
+    fn cancel(self, py: Python<'_>, core: &Loop) -> PyResult<()> {
         match self {
-            Self::Handle(handle) => handle.cancel(py),
+            Self::Handle(handle) => handle.cancel(py, core),
             Self::Pipe(_) => Ok(()),
         }
     }
@@ -190,22 +189,25 @@ impl Loop {
             let text = format!("{function}() got an unexpected keyword argument 'context'");
             return Err(PyTypeError::new_err(text));
         }
-        Self::check_no_transport(slf, &values[0])?;
-        Self::watch(slf, arguments, direction)?;
+        let fd = Self::check_no_transport(slf, &values[0])?;
+        drop(Self::watch_as(slf, values, fd, None, direction)?);
         Ok(slf.py().None().into_bound(slf.py()))
     }
 
-    /// Refuses a descriptor that a transport owns: one of ours, or one that is borrowed from asyncio.
-    pub(crate) fn check_no_transport(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Refuses a descriptor that a transport owns: one of ours, or one that is borrowed from asyncio. Gives its number,
+    /// if it is one.
+    pub(crate) fn check_no_transport(slf: &Bound<'_, Self>, fd: &Bound<'_, PyAny>) -> PyResult<Option<RawFd>> {
         let py = slf.py();
-        if let Ok(number) = fd.extract::<RawFd>()
+        let number = fd.cast::<PyInt>().ok().and_then(|fd| fd.extract::<RawFd>().ok()).filter(|fd| *fd >= 0);
+        if let Some(number) = number
             && let Some(others) = slf.get().other_transports.get()
             && others.bind(py).is_empty()
             && slf.get().stream_at(py, number).is_none()
         {
-            return Ok(());
+            return Ok(Some(number));
         }
-        slf.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,)).map(drop)
+        slf.call_method1(intern!(py, "_ensure_fd_no_transport"), (fd,))?;
+        Ok(number)
     }
 
     /// `_add_reader(fd, callback, *args, context=None)` and `_add_writer`: gives the handle.
@@ -218,10 +220,22 @@ impl Loop {
         let mut room = Vec::new();
         let names = ["fd", "callback"];
         let (values, context) = arguments.bind(py, "_add_reader", &names, &mut room)?;
+        Self::watch_as(slf, values, None, context, direction)
+    }
+
+    /// Does it; `number`: the descriptor, if it is known by now.
+    fn watch_as<'py>(
+        slf: &Bound<'py, Self>,
+        values: &[Borrowed<'_, 'py, PyAny>],
+        number: Option<RawFd>,
+        context: Option<Borrowed<'_, 'py, PyAny>>,
+        direction: Direction,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
         let core = slf.get();
         core.check_open()?;
         let (object, callback, args) = (&values[0], &values[1], &values[2..]);
-        let fd = descriptor(object)?;
+        let fd = number.map_or_else(|| descriptor(object), Ok)?;
         let named = (!object.is_instance_of::<PyInt>()).then(|| (*object).to_owned().unbind());
         let handle = Self::new_handle(slf, callback, args, context, intern!(py, "Handle"))?;
         let object = handle.to_object(py).into_bound(py);
@@ -234,17 +248,22 @@ impl Loop {
             return Err(PyRuntimeError::new_err(format!("File descriptor {fd} is used by a transport")));
         };
         outcome.map_err(|error| errors::os_error(py, &error))?;
-        replaced.map_or(Ok(()), |reader| reader.cancel(py))?;
+        replaced.map_or(Ok(()), |reader| reader.cancel(py, core))?;
         Ok(object)
     }
 
     /// `remove_reader(fd)` and `remove_writer(fd)` for Python: the object may have been closed meanwhile.
-    pub(crate) fn unwatch_object(&self, fd: &Bound<'_, PyAny>, direction: Direction) -> PyResult<bool> {
+    pub(crate) fn unwatch_object(
+        &self,
+        fd: &Bound<'_, PyAny>,
+        number: Option<RawFd>,
+        direction: Direction,
+    ) -> PyResult<bool> {
         let py = fd.py();
         if self.is_closed() {
             return Ok(false);
         }
-        let number = descriptor(fd).or_else(|error| {
+        let number = number.map_or_else(|| descriptor(fd), Ok).or_else(|error| {
             let known = error.is_instance_of::<PyValueError>(py).then(|| self.watched_as(fd)).flatten();
             known.ok_or(error)
         })?;
@@ -265,13 +284,13 @@ impl Loop {
     /// Removes a reader or a writer: whether there was one.
     pub(crate) fn unwatch(&self, py: Python<'_>, fd: RawFd, direction: Direction) -> PyResult<bool> {
         let removed = self.change_existing(py, fd, |watch| watch.take(direction));
-        removed.map_or(Ok(false), |reader| reader.cancel(py).map(|()| true))
+        removed.map_or(Ok(false), |reader| reader.cancel(py, self).map(|()| true))
     }
 
     /// Has a read pipe told that there is something to read, until [`Self::unwatch_pipe`].
     pub(crate) fn watch_pipe(&self, py: Python<'_>, fd: RawFd, pipe: Source) -> PyResult<()> {
         let replaced = self.change_for_pipe(py, fd, |watch| watch.reader.replace(Reader::Pipe(pipe)))?;
-        replaced.map_or(Ok(()), |reader| reader.cancel(py))
+        replaced.map_or(Ok(()), |reader| reader.cancel(py, self))
     }
 
     /// Has a write pipe told what it wants to know, until [`Self::unwatch_pipe`].
