@@ -234,7 +234,8 @@ impl Loop {
 
     /// Waits for the next event or timer, detached from the interpreter if it must wait.
     fn sleep(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
-        if self.owned.with(py, |owned| owned.pace.is_attempt_due()) {
+        let (is_attempt_due, is_tidy) = self.owned.with(py, |owned| (owned.pace.is_attempt_due(), owned.is_tidy(py)));
+        if is_attempt_due {
             shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
             let found = !turns.events.is_empty();
             self.owned.with(py, |owned| owned.pace.note_attempt(found));
@@ -242,18 +243,10 @@ impl Loop {
                 return py.check_signals();
             }
         }
-        let snapshot = self.owned.with(py, |owned| {
-            // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
-            turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));
-            owned.take_due(py, 0, &mut turns.dead);
-            owned.trim_pools(turns);
-            owned.snapshot.take()
-        });
-        self.recycle_dead(py, turns);
-        drop(snapshot);
+        if !is_tidy {
+            self.tidy(py, turns);
+        }
         turns.entered.forget(py)?;
-        turns.spare.clear();
-        turns.spare_timers.clear();
         // What died may have set timers.
         let wake_up = self.owned.with(py, |owned| owned.timers.wake_up());
         let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(clock::monotonic()) {
@@ -285,6 +278,21 @@ impl Loop {
         outcome.or_else(|error| interrupted(py, &error))?;
         // A signal handler may have scheduled something: the next turn looks before it sleeps again.
         py.check_signals()
+    }
+
+    /// Before a sleep: lets go of what was kept for the next callbacks, and need not outlive them.
+    fn tidy(&self, py: Python<'_>, turns: &mut Turns) {
+        let snapshot = self.owned.with(py, |owned| {
+            // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
+            turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));
+            owned.take_due(py, 0, &mut turns.dead);
+            owned.trim_pools(turns);
+            owned.snapshot.take()
+        });
+        self.recycle_dead(py, turns);
+        drop(snapshot);
+        turns.spare.clear();
+        turns.spare_timers.clear();
     }
 
     /// Makes ready what the poll brought and the timers that are due; `now`: when the poll began, if that is known.
@@ -418,10 +426,21 @@ pub(crate) fn error_context<'py>(py: Python<'py>, message: &str, error: &PyErr) 
 }
 
 impl Owned {
-    /// Lets go of what bursts left in the pools, a little every second; the caller drops it.
+    /// Whether [`Loop::tidy`] has nothing to do.
     #[inline]
+    fn is_tidy(&self, py: Python<'_>) -> bool {
+        let is_first_alive = self.timers.first().is_none_or(|(_, first)| !first.is_cancelled_native(py));
+        is_first_alive && self.cancelled_timers.is_empty() && self.snapshot.is_empty() && !self.has_large_pools()
+    }
+
+    #[inline]
+    fn has_large_pools(&self) -> bool {
+        self.pool.len().max(self.timer_pool.len()) > IDLE_POOL
+    }
+
+    /// Lets go of what bursts left in the pools, a little every second; the caller drops it.
     fn trim_pools(&mut self, turns: &mut Turns) {
-        if self.pool.len().max(self.timer_pool.len()) > IDLE_POOL {
+        if self.has_large_pools() {
             self.trim_large_pools(turns, clock::monotonic());
         }
     }

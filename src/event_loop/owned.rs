@@ -258,7 +258,7 @@ fn key(token: Token) -> DefaultKey {
 
 impl Timer {
     /// Whether it is a cancelled one of ours; asyncio's own are asked when they are run.
-    fn is_cancelled_native(&self, py: Python<'_>) -> bool {
+    pub(super) fn is_cancelled_native(&self, py: Python<'_>) -> bool {
         match self {
             Self::Native(timer) => timer.get().is_cancelled(py),
             Self::Foreign(_) => false,

@@ -101,6 +101,12 @@ impl Snapshot {
         Some(std::mem::replace(&mut call.context, context.clone_ref(py)))
     }
 
+    /// Whether there is nothing to forget.
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.context.is_none() && self.contents.is_none()
+    }
+
     /// Forgets the snapshot, so that the values in it may die; the caller drops it.
     pub(crate) fn take(&mut self) -> Option<Py<PyAny>> {
         self.contents = None;

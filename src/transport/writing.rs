@@ -105,8 +105,9 @@ impl State {
     #[inline]
     fn is_at_rest(&self) -> bool {
         let is_ending = self.is_read_ended || self.is_write_ended || self.is_closing;
-        let is_waited_for = self.flow.is_paused() || self.rare.empty_waiter.is_some() || self.is_write_registered;
-        !is_ending && !is_waited_for
+        let is_waited_for = self.flow.is_paused() || self.rare.empty_waiter.is_some();
+        let is_registered = self.is_write_registered && !self.endpoint.is_tcp();
+        !is_ending && !is_waited_for && !is_registered
     }
 }
 
