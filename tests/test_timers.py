@@ -264,3 +264,28 @@ async def test_timeouts_and_sleeps_of_asyncio(loop):
     async with asyncio.timeout(30):
         assert await asyncio.sleep(0.001, "result") == "result"
     assert await asyncio.wait_for(asyncio.sleep(0, 7), 5) == 7
+
+
+def test_what_sleepers_are_woken_by(loop, reports):
+    """asyncio's own callback: futures that are waited for, cancelled, done, and none at all."""
+    wake = asyncio.futures._set_result_unless_cancelled
+    futures = [loop.create_future() for _ in range(4)]
+    futures[1].cancel()
+    futures[2].set_result("before")
+    for future in futures[:3]:
+        loop.call_later(0, wake, future, "result")
+    loop.call_later(0, wake, object(), "result")
+    loop.call_soon(wake, futures[3], "soon")
+    support.spin(loop, 3)
+    assert [future.cancelled() or future.result() for future in futures] == [
+        "result",
+        True,
+        "before",
+        "soon",
+    ]
+    seen = reports.take()
+    assert [type(report["exception"]) for report in seen] == [
+        asyncio.InvalidStateError,
+        AttributeError,
+    ]
+    assert all("_set_result_unless_cancelled" in report["message"] for report in seen)

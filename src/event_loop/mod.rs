@@ -207,6 +207,8 @@ impl Loop {
     #[pyo3(signature = (*_args, **_keywords))]
     fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let poller = Poller::new().map_err(|error| errors::os_error(py, &error))?;
+        // Callbacks are compared with it.
+        names::SET_RESULT_UNLESS_CANCELLED.get(py)?;
         Ok(Self {
             owned: OwnerCell::new(Owned::default()),
             shared: OwnerCell::new(Some(Arc::new(Shared { poller, inbox: Inbox::new() }))),

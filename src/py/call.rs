@@ -1,10 +1,10 @@
 //! Calling Python without building argument tuples: at once, or later.
 
 use super::traverse::Visit;
-use super::{context, vectorcall};
-use pyo3::ffi;
+use super::{context, names, vectorcall};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
+use pyo3::{ffi, intern};
 use std::ffi::c_int;
 
 /// At most so many arguments are kept and passed without a tuple.
@@ -189,6 +189,11 @@ impl Call {
         if self.is_tuple {
             return self.make_with_tuple(py);
         }
+        if let [Some(future), Some(result), None] = args
+            && names::SET_RESULT_UNLESS_CANCELLED.is(py, function)
+        {
+            return wake_sleeper(future.bind(py), result.bind(py));
+        }
         let count = args.iter().take_while(|arg| arg.is_some()).count();
         let flags = count | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
         // SAFETY: the first `count` places hold references that stay while the call lasts (an Option of a Py is a
@@ -212,6 +217,15 @@ impl Call {
         let Some(function) = self.function() else { return Ok(()) };
         function.bind(py).call1(self.args(py)?).map(drop)
     }
+}
+
+/// What asyncio's `_set_result_unless_cancelled` does, without a frame of Python's: `asyncio.sleep()` schedules it.
+fn wake_sleeper<'py>(future: &Bound<'py, PyAny>, result: &Bound<'py, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    if future.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+        return Ok(());
+    }
+    call_method1(future, intern!(py, "set_result"), result).map(drop)
 }
 
 /// Calls `callable(*args, **kwargs)`: `args` holds the values of `keywords` after the positional arguments.

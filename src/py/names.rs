@@ -28,6 +28,12 @@ impl Name {
         self.import(py)
     }
 
+    /// Whether an object is this one; false before it is first asked for.
+    #[inline]
+    pub(crate) fn is(&self, py: Python<'_>, object: &Py<PyAny>) -> bool {
+        self.object.get(py).is_some_and(|known| known.is(object))
+    }
+
     #[cold]
     fn import<'py>(&self, py: Python<'py>) -> PyResult<&Bound<'py, PyAny>> {
         let mut object = py.import(self.module)?.into_any();
