@@ -54,11 +54,12 @@ def test_statistics_without_a_loop_and_after_an_error() -> None:
 def test_a_signal_prints_the_statistics_of_a_loop_that_sleeps() -> None:
     source = """
 import asyncio, sys
-def wait():
-    print("ready", flush=True)
-    sys.stdin.readline()
 async def main():
-    await asyncio.to_thread(wait)
+    reading = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
+    # After its first step: while a thread starts, it does not count yet.
+    await asyncio.sleep(0.001)
+    print("ready", flush=True)
+    await reading
 asyncio.run(main())
 """
     with subprocess.Popen(

@@ -15,6 +15,7 @@ import glob
 import http.client
 import importlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -76,14 +77,17 @@ def _taken() -> set[int]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nothing listens on, another one each time."""
+    """A port of the loopback address that nothing listens on, another one each time.
+
+    Not one of those that the system gives to clients, which could take it before its server does.
+    """
     while True:
-        with socket.socket() as sock:
-            sock.bind((HOST, 0))
-            port: int = sock.getsockname()[1]
-        if port not in _taken():
-            _taken().add(port)
-            return port
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind((HOST, port))
+            if port not in _taken():
+                _taken().add(port)
+                return port
 
 
 def is_listening(port: int) -> bool:
