@@ -24,6 +24,20 @@ def drop(held):
     gc.collect()
 
 
+def test_a_loop_that_outlives_its_module(script, mioloop_only):
+    """At the very end the interpreter takes modules apart, whose names are None then."""
+    code = """
+    import gc, mioloop._loop
+    loop = new_loop()
+    names = vars(mioloop._loop)
+    names.update({name: None for name in names if not name.startswith("__")})
+    del loop
+    gc.collect()
+    print("end")
+    """
+    assert script.check(code) == "end\n"
+
+
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_loop_dropped_unclosed(loop_factory, debug):
     """It warns, closes its descriptors, and takes with it what was queued, cycles too."""

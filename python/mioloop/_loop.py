@@ -88,6 +88,11 @@ class Loop(_core.Loop, SignalHandlers, Connections, Processes, Measured, asyncio
         self._selector: _SelectorView | None = _SelectorView(self)
         note_open(self)
 
+    def __del__(self, _names: dict[str, Any] = globals()) -> None:  # noqa: B008
+        # At the very end of the interpreter this module has no names any more, by which to close.
+        if _names.get("note_closed") is not None:
+            super().__del__()
+
     def close(self) -> None:
         """Close the loop: what is queued is dropped, signal handlers are removed.
 
