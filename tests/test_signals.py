@@ -285,9 +285,9 @@ except KeyboardInterrupt:
     [
         "loop.call_soon(interrupt)",
         "loop.call_later(0.01, interrupt)",
-        "threading.Timer(0.01, interrupt).start()",
-        "chain(); threading.Timer(0.01, interrupt).start()",
-        "loop.call_soon(spin); threading.Timer(0.01, interrupt).start()",
+        "loop.call_soon(soon.start)",
+        "chain(); loop.call_soon(soon.start)",
+        "loop.call_soon(soon.start); loop.call_soon(spin)",
     ],
 )
 def test_interrupting_a_loop_that_runs_for_ever(script, body):
@@ -295,6 +295,7 @@ def test_interrupting_a_loop_that_runs_for_ever(script, body):
     code = f"""
 import threading
 loop = new_loop()
+soon = threading.Timer(0.01, interrupt)  # started by the loop: it may take long to begin
 def chain(): loop.call_soon(chain)
 def spin():
     while True: pass
