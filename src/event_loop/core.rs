@@ -27,7 +27,7 @@
 //! ```
 
 use super::handle::{Handle, TimerHandle};
-use super::owned::{Owned, Runnable, Timer};
+use super::owned::{Owned, POOL, Runnable, Timer};
 use super::run::Run;
 use super::{Loop, Shared};
 use crate::errors;
@@ -48,13 +48,6 @@ const EXACT_BELOW: u64 = 20_000_000;
 const EVENTS_AT_ONCE: usize = 512;
 /// The size of a small read (bytes): the scratch that all transports share.
 pub(crate) const SCRATCH: usize = 64 * 1024;
-/// So many handles are kept for the next `call_soon`, and timers for the next `call_later`: what a burst needed once
-/// is there for the next one, which also spares the garbage collector.
-pub(crate) const POOL: usize = 128 * 1024;
-/// A loop that sleeps now and then keeps so many for good.
-const IDLE_POOL: usize = 1024;
-/// How often it lets go of a quarter of the rest (nanoseconds).
-const TRIM_EVERY: u64 = 1_000_000_000;
 
 /// What a turn does before it runs what is ready.
 enum Plan {
@@ -72,10 +65,8 @@ pub(crate) struct Turns {
     events: Events,
     /// What this turn runs.
     batch: VecDeque<Runnable>,
-    /// What must die outside the cell: cancelled timers, and handles that the pool has too many of.
+    /// Cancelled timers, which must die outside the cell.
     dead: Vec<Timer>,
-    spare: Vec<Py<Handle>>,
-    spare_timers: Vec<Py<TimerHandle>>,
     pub(crate) entered: Entered,
     pub(crate) scratch: Scratch,
 }
@@ -106,8 +97,6 @@ impl Turns {
             events: Events::with_capacity(EVENTS_AT_ONCE),
             batch: VecDeque::new(),
             dead: Vec::new(),
-            spare: Vec::new(),
-            spare_timers: Vec::new(),
             entered: Entered::default(),
             scratch: Scratch::default(),
         }
@@ -282,17 +271,14 @@ impl Loop {
 
     /// Before a sleep: lets go of what was kept for the next callbacks, and need not outlive them.
     fn tidy(&self, py: Python<'_>, turns: &mut Turns) {
-        let snapshot = self.owned.with(py, |owned| {
+        let unneeded = self.owned.with(py, |owned| {
             // Cancelled timers at the top would wake the loop for nothing, and those that left hold their contexts.
             turns.dead.extend(owned.cancelled_timers.drain(..).map(Timer::Native));
             owned.take_due(py, 0, &mut turns.dead);
-            owned.trim_pools(turns);
-            owned.snapshot.take()
+            (owned.trim_pools(), owned.snapshot.take())
         });
         self.recycle_dead(py, turns);
-        drop(snapshot);
-        turns.spare.clear();
-        turns.spare_timers.clear();
+        drop(unneeded);
     }
 
     /// Makes ready what the poll brought and the timers that are due; `now`: when the poll began, if that is known.
@@ -423,36 +409,4 @@ pub(crate) fn error_context<'py>(py: Python<'py>, message: &str, error: &PyErr) 
     context.set_item("message", message)?;
     context.set_item("exception", errors::exception(py, error)?)?;
     Ok(context)
-}
-
-impl Owned {
-    /// Whether [`Loop::tidy`] has nothing to do.
-    #[inline]
-    fn is_tidy(&self, py: Python<'_>) -> bool {
-        let is_first_alive = self.timers.first().is_none_or(|(_, first)| !first.is_cancelled_native(py));
-        is_first_alive && self.cancelled_timers.is_empty() && self.snapshot.is_empty() && !self.has_large_pools()
-    }
-
-    #[inline]
-    fn has_large_pools(&self) -> bool {
-        self.pool.len().max(self.timer_pool.len()) > IDLE_POOL
-    }
-
-    /// Lets go of what bursts left in the pools, a little every second; the caller drops it.
-    fn trim_pools(&mut self, turns: &mut Turns) {
-        if self.has_large_pools() {
-            self.trim_large_pools(turns, clock::monotonic());
-        }
-    }
-
-    #[cold]
-    fn trim_large_pools(&mut self, turns: &mut Turns, now: u64) {
-        if now.saturating_sub(self.trimmed) < TRIM_EVERY {
-            return;
-        }
-        self.trimmed = now;
-        let from = |length: usize| length.min(IDLE_POOL.max(length - length / 4));
-        turns.spare.extend(self.pool.drain(from(self.pool.len())..));
-        turns.spare_timers.extend(self.timer_pool.drain(from(self.timer_pool.len())..));
-    }
 }

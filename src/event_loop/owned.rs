@@ -2,7 +2,6 @@
 //!
 //! Owns everything that waits to be run. Who takes something out drops it outside the cell (invariant 1).
 
-use super::core::POOL;
 use super::handle::{Handle, TimerHandle};
 use super::pace::Pace;
 use super::source::{Event, Source};
@@ -13,12 +12,24 @@ use crate::py::call::CallParts;
 use crate::py::context::Snapshot;
 use crate::reactor::poller::{self, Events, LEVEL_NEEDS_REARM, Token};
 use crate::reactor::timers::Timers;
+use crate::sys::clock;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::RawFd;
+
+/// So many handles are kept for the next `call_soon`, and timers for the next `call_later`: what a burst needed once
+/// is there for the next one, which also spares the garbage collector.
+pub(crate) const POOL: usize = 128 * 1024;
+/// A loop that sleeps now and then keeps so many for good.
+const IDLE_POOL: usize = 1024;
+/// How often it lets go of a quarter of the rest (nanoseconds).
+const TRIM_EVERY: u64 = 1_000_000_000;
+
+/// What the pools have too many of.
+type Spare = (Vec<Py<Handle>>, Vec<Py<TimerHandle>>);
 
 /// Something that a turn runs.
 #[derive(Debug)]
@@ -70,7 +81,7 @@ pub(crate) struct Owned {
     /// The context of the handles that were made last.
     pub(super) snapshot: Snapshot,
     /// When the pools were trimmed (nanoseconds).
-    pub(super) trimmed: u64,
+    trimmed: u64,
     pub(super) pace: Pace,
     /// What the `sock_*` calls receive into.
     room: Room,
@@ -198,6 +209,33 @@ impl Owned {
         }
     }
 
+    /// Whether there is nothing to let go of before a sleep.
+    #[inline]
+    pub(super) fn is_tidy(&self, py: Python<'_>) -> bool {
+        let is_first_alive = self.timers.first().is_none_or(|(_, first)| !first.is_cancelled_native(py));
+        is_first_alive && self.cancelled_timers.is_empty() && self.snapshot.is_empty() && !self.has_large_pools()
+    }
+
+    #[inline]
+    fn has_large_pools(&self) -> bool {
+        self.pool.len().max(self.timer_pool.len()) > IDLE_POOL
+    }
+
+    /// Takes out what bursts left in the pools, a little every second; the caller drops it.
+    pub(super) fn trim_pools(&mut self) -> Option<Spare> {
+        if !self.has_large_pools() {
+            return None;
+        }
+        let now = clock::monotonic();
+        if now.saturating_sub(self.trimmed) < TRIM_EVERY {
+            return None;
+        }
+        self.trimmed = now;
+        let from = |length: usize| length.min(IDLE_POOL.max(length - length / 4));
+        let handles = self.pool.split_off(from(self.pool.len()));
+        Some((handles, self.timer_pool.split_off(from(self.timer_pool.len()))))
+    }
+
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for runnable in &self.ready {
             match runnable {
@@ -258,7 +296,7 @@ fn key(token: Token) -> DefaultKey {
 
 impl Timer {
     /// Whether it is a cancelled one of ours; asyncio's own are asked when they are run.
-    pub(super) fn is_cancelled_native(&self, py: Python<'_>) -> bool {
+    fn is_cancelled_native(&self, py: Python<'_>) -> bool {
         match self {
             Self::Native(timer) => timer.get().is_cancelled(py),
             Self::Foreign(_) => false,
