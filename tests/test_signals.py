@@ -4,6 +4,7 @@ Signals of this process are SIGUSR1 and SIGUSR2; what would end the test run hap
 of its own.
 """
 
+import ctypes
 import os
 import signal
 import threading
@@ -53,6 +54,25 @@ async def test_wakes_a_sleeping_loop(loop):
         await counter.at(number)
         thread.join()
     loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_a_signal_that_no_python_code_noticed_is_not_slept_over(loop):
+    """It comes while the loop runs code in C, and nothing of Python's runs before the loop sleeps."""
+    late = []
+
+    def give_up():
+        late.append(True)
+        loop.stop()
+
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: loop.call_soon_threadsafe(loop.stop))
+    try:
+        loop.call_soon(ctypes.CDLL(None)["raise"], int(signal.SIGUSR1))
+        timer = loop.call_later(10, give_up)
+        loop.run_forever()
+        timer.cancel()
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert not late
 
 
 async def test_interrupts_a_busy_loop(loop):

@@ -235,8 +235,12 @@ impl Loop {
         if !is_tidy {
             self.tidy(py, turns);
         }
+        // Those of an earlier poll.
+        turns.events.clear();
         turns.entered.forget(py)?;
-        // What died may have set timers.
+        // A signal that came when no Python code ran would be slept over: nobody has called its handler yet.
+        py.check_signals()?;
+        // What died, and the handler, may have set timers.
         let wake_up = self.owned.with(py, |owned| owned.timers.wake_up());
         let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(clock::monotonic()) {
             0 => Limit::Now,
@@ -250,7 +254,6 @@ impl Loop {
         shared.inbox.park();
         let has_work = !shared.inbox.is_empty() || self.owned.with(py, |owned| !owned.ready.is_empty());
         let outcome = if has_work || self.is_stopping() {
-            turns.events.clear();
             Ok(())
         } else {
             let events = &mut turns.events;
