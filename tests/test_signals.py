@@ -57,7 +57,7 @@ async def test_wakes_a_sleeping_loop(loop):
 
 
 def test_a_signal_that_no_python_code_noticed_is_not_slept_over(loop):
-    """It comes while the loop runs code in C, and nothing of Python's runs before the loop sleeps."""
+    """It comes while the loop runs code in C, with nothing of Python's before the loop sleeps."""
     late = []
 
     def give_up():

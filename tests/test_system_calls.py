@@ -99,6 +99,22 @@ class Client:
             connection.close()
 
 
+class Visitors(Client):
+    """A client that makes a new connection for each message; one stays for the marks."""
+
+    def __init__(self, address):
+        self.address = address
+        self.connections = [socket.create_connection(address)]
+
+    def exchange(self, message, size):
+        for _ in range(CONNECTIONS):
+            with socket.create_connection(self.address) as connection:
+                connection.sendall(message)
+                left = size
+                while left:
+                    left -= len(connection.recv(left))
+
+
 POLLS = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 
 
@@ -169,6 +185,19 @@ def test_echo(script, tmp_path, mioloop_only):
     # Now and then the interpreter asks for memory, or gives it back.
     assert sum(calls.values()) - polls(calls) <= 2 * (MESSAGES + marks) + MESSAGES // 200
     assert polls(calls) <= MESSAGES
+
+
+def test_a_connection_is_registered_once(script, tmp_path, mioloop_only):
+    """It comes, asks, is answered and goes; closing its socket ends the registration."""
+    code = SERVER.replace("{answer}", "self.transport.write(data)")
+    calls = trace(script, tmp_path, code, Visitors, b"x" * 64, 64)
+    assert 0.9 * MESSAGES <= calls["close"] <= MESSAGES + 1
+    assert calls["epoll_ctl"] <= MESSAGES
+    # The message, and the end.
+    assert calls["recvfrom"] <= 2 * MESSAGES + 2
+    assert calls["sendto"] <= MESSAGES + 2
+    # Each accept may be followed by one that finds nobody.
+    assert calls["accept4"] <= 2 * MESSAGES
 
 
 def test_large_reads_map_no_memory(script, tmp_path, mioloop_only):

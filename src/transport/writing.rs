@@ -295,10 +295,11 @@ impl Stream {
         if !is_drained {
             return Ok(());
         }
-        if is_read_ended {
-            Self::unregister_if_idle(slf)?;
-        } else {
-            Self::want_writable(slf, false)?;
+        // Closing the socket ends its registration, too.
+        match (closes, is_read_ended) {
+            (true, _) => {}
+            (false, true) => Self::unregister_if_idle(slf)?,
+            (false, false) => Self::want_writable(slf, false)?,
         }
         if let Some(waiter) = waiter {
             names::SET_RESULT_UNLESS_CANCELLED.get(py)?.call1((waiter, py.None()))?;
