@@ -5,11 +5,15 @@ import asyncio
 import contextlib
 import logging
 import random
+import select
+import socket
 import sys
 
 import pytest
 
+import datagrams
 import support
+import tls_connections
 
 
 class Text(bytes):
@@ -359,3 +363,48 @@ async def test_what_was_written_before_an_error_is_sent(loop, kind, reports):
         assert await support.read_exactly(peer, 5) == b"sorry"
         await protocol.wait_event("lost")
     assert isinstance(reports.take_one()["exception"], LookupError)
+
+
+# What is written leaves while the turn goes on -----------------------------------------------
+
+
+async def arrives_within_the_turn(loop, sock, write, *arguments):
+    """Whether what is written comes out of `sock` while callbacks of the same turn wait for it."""
+    found = []
+    loop.call_soon(write, *arguments)
+    for _ in range(5):
+        # Each takes 10 ms, until something is there.
+        loop.call_soon(lambda: found.extend(select.select([sock], [], [], 0.01)[0]))
+    # This task goes on at the end of the same turn.
+    await support.turns()
+    return bool(found)
+
+
+async def test_slow_callbacks_hold_up_no_write(loop, kind):
+    """Two loops that talk with each other would take turns, instead of working both."""
+    async with support.transport_and_socket(support.Recorder(), kind) as (transport, peer):
+        for data in (b"some", b"more"):
+            assert await arrives_within_the_turn(loop, peer, transport.write, data)
+            assert await support.read_exactly(peer, 4) == data
+
+
+async def test_slow_callbacks_hold_up_no_write_of_tls(loop, certificate):
+    contexts = certificate.server_context(), certificate.client_context()
+    async with tls_connections.connected(loop, contexts) as (server, client):
+        # The session tickets, too.
+        await tls_connections.exchange(server, client)
+        sock = client.transport.get_extra_info("socket")
+        assert await arrives_within_the_turn(loop, sock, server.transport.write, b"some")
+        assert (await client.wait_bytes(11))[7:] == b"some"
+
+
+async def test_slow_callbacks_hold_up_no_datagram(loop):
+    with (
+        datagrams.places("ip4") as (place, _, family),
+        socket.socket(family, socket.SOCK_DGRAM) as peer,
+    ):
+        peer.bind((datagrams.HOST, 0))
+        async with datagrams.endpoint(place, family=family) as one:
+            to = peer.getsockname()
+            assert await arrives_within_the_turn(loop, peer, one.transport.sendto, b"some", to)
+            assert peer.recv(4) == b"some"

@@ -28,6 +28,7 @@
 
 use super::handle::{Handle, TimerHandle};
 use super::owned::{Owned, POOL, Runnable, Timer};
+use super::pace::Patience;
 use super::run::Run;
 use super::{Loop, Shared};
 use crate::errors;
@@ -135,8 +136,17 @@ impl Loop {
             return Self::end_turn(slf, turns, error);
         }
         let mut run = Run { core: slf, entered: &mut turns.entered, scratch: &mut turns.scratch };
+        let mut patience = Patience::default();
         while let Some(runnable) = turns.batch.pop_front() {
             if let Err(error) = run.run(runnable) {
+                return Self::end_turn(slf, turns, error);
+            }
+            if turns.batch.is_empty() {
+                break;
+            }
+            if core.is_flush_due(py, &mut patience)
+                && let Err(error) = run.entered.leave(py).and_then(|()| core.flush(slf))
+            {
                 return Self::end_turn(slf, turns, error);
             }
         }
@@ -162,6 +172,13 @@ impl Loop {
         // The first exception counts.
         drop((turns.entered.leave(py), slf.get().flush(slf)));
         Err(error)
+    }
+
+    /// More runnables follow; true: what was written before has waited for enough of them.
+    #[inline]
+    fn is_flush_due(&self, py: Python<'_>, patience: &mut Patience) -> bool {
+        let is_anything_written = self.owned.with(py, |owned| !owned.unflushed.is_empty());
+        is_anything_written && patience.is_clock_due() && patience.is_over(clock::monotonic())
     }
 
     /// Sends what transports were given in this turn.

@@ -12,11 +12,17 @@
 //! it should: the loop finds the interpreter free, and has often answered before the thread goes on, where both would
 //! have slept and woken each other twice. If it calls again and again, it should not: each call would be a switch of
 //! threads. What it will do is what it did: one call for each sleep, or many.
+//!
+//! And how long the writes of a turn wait for its end. They leave together, which saves system calls, and the peer is woken
+//! once. But who waits for them has nothing to do meanwhile: where both sides are loops, they would take turns instead of
+//! working at the same time.
 
 /// While work stays ready, the kernel is asked for events this often (nanoseconds).
 const POLL_EVERY: u64 = 50_000;
 /// The clock is read after at most so many runnables.
 const CLOCK_EVERY: u32 = 16;
+/// While a turn goes on, what was written in it waits for about this long (nanoseconds).
+const WRITES_WAIT: u64 = 250_000;
 
 /// So many times in a row the kernel is asked without detaching.
 const ATTEMPTS: u32 = 7;
@@ -149,10 +155,44 @@ impl Pace {
     }
 }
 
+/// How long what was written in a turn has waited.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// When it was first looked at (nanoseconds).
+    begun: Option<u64>,
+    /// Runnables since then.
+    run: u32,
+    /// Runnables until the clock is read.
+    left: u32,
+}
+
+impl Patience {
+    /// Counts what has run while something waits; true: time to read the clock.
+    #[inline]
+    pub(super) fn is_clock_due(&mut self) -> bool {
+        self.run = self.run.saturating_add(u32::from(self.begun.is_some()));
+        self.left = self.left.saturating_sub(1);
+        self.left == 0
+    }
+
+    /// Notes that it is `now`; true: it is sent, and patience begins anew.
+    pub(super) fn is_over(&mut self, now: u64) -> bool {
+        let waited = now.saturating_sub(*self.begun.get_or_insert(now));
+        if waited >= WRITES_WAIT {
+            *self = Self::default();
+            return true;
+        }
+        // At the pace so far, so many more may run.
+        let rest = u64::from(self.run) * (WRITES_WAIT - waited) / waited.max(1);
+        self.left = u32::try_from(rest).unwrap_or(u32::MAX).clamp(1, CLOCK_EVERY);
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{ATTEMPTS, BREAK_EVERY, BREAK_INTERVALS, CLOCK_EVERY, LONE_CALLS};
-    use super::{LONGEST_PAUSE, POLL_EVERY, PROBE_EVERY, Pace};
+    use super::{LONGEST_PAUSE, POLL_EVERY, PROBE_EVERY, Pace, Patience, WRITES_WAIT};
 
     /// Sleeps so often; `is_there` tells what an attempt finds. How many attempts were made.
     fn sleep(pace: &mut Pace, times: u32, is_there: bool) -> u32 {
@@ -244,5 +284,41 @@ mod tests {
         assert!(pace.is_poll_due(1_001));
         pace.note_poll(1_001, false);
         assert!(!pace.is_poll_due(1_002));
+    }
+
+    /// Runs callbacks that take so long each, until what was written is sent. How long it has waited, and how often the
+    /// clock was read.
+    fn wait_for_writes(patience: &mut Patience, mut callback: impl FnMut() -> u64) -> (u64, u32) {
+        let (mut now, mut reads) = (1_000_000, 0);
+        loop {
+            if patience.is_clock_due() {
+                reads += 1;
+                if patience.is_over(now) {
+                    return (now - 1_000_000, reads);
+                }
+            }
+            now += callback();
+        }
+    }
+
+    #[test]
+    fn writes_wait_for_fast_callbacks_and_few_slow_ones() {
+        let mut patience = Patience::default();
+        for (callback, most_reads) in [(1_000, 25), (5_000, 8), (30_000, 5), (WRITES_WAIT, 2), (10 * WRITES_WAIT, 2)] {
+            let (waited, reads) = wait_for_writes(&mut patience, || callback);
+            assert!((WRITES_WAIT..WRITES_WAIT + u64::from(CLOCK_EVERY) * 1_000 + callback).contains(&waited));
+            assert!(reads <= most_reads, "{callback}: {reads} reads");
+        }
+    }
+
+    #[test]
+    fn writes_wait_for_a_few_callbacks_that_become_slow() {
+        let mut calls = 0;
+        let callback = || {
+            calls += 1;
+            if calls < 10 { 1_000 } else { 10 * WRITES_WAIT }
+        };
+        let (waited, _) = wait_for_writes(&mut Patience::default(), callback);
+        assert!(waited <= 10 * WRITES_WAIT * u64::from(CLOCK_EVERY));
     }
 }

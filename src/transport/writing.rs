@@ -1,8 +1,9 @@
 //! From `write()` to the socket, and the water marks.
 //!
 //! A small write waits in the outbox until the end of the turn: header and body of a response, or the answers of
-//! several tasks, leave in one system call. Bulk does not wait: what grows above the high-water mark is sent at once.
-//! Where no turn is running to end (the loop does not run, or another thread writes), nothing waits.
+//! several tasks, leave in one system call. A long turn sends it earlier (`event_loop/pace.rs`). Bulk does not wait:
+//! what grows above the high-water mark is sent at once. Where no turn is running to end (the loop does not run, or
+//! another thread writes), nothing waits.
 
 use super::state::State;
 use super::stream::Stream;

@@ -1,7 +1,8 @@
 //! From `sendto()` to the socket, and the water marks.
 //!
-//! A datagram waits in the queue until the end of the turn: the answers to a batch of questions leave in one system
-//! call. What grows above the high-water mark is sent at once, and nothing waits where no turn is running to end.
+//! A datagram waits in the queue until the end of the turn, or of a part of a long one: the answers to a batch of
+//! questions leave in one system call. What grows above the high-water mark is sent at once, and nothing waits where no
+//! turn is running to end.
 //! Addresses that are not plain (names of hosts) are given to the socket object, in their place in the order: as in
 //! asyncio, names are looked up there and then.
 //!
