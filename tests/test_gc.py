@@ -64,6 +64,25 @@ def test_a_loop_dropped_unclosed(loop_factory, debug):
     assert support.open_descriptors() == descriptors
 
 
+@pytest.mark.parametrize("ends", ["closed", "dropped"])
+def test_futures_of_a_loop_that_never_ran(loop_factory, ends):
+    """What the loop keeps to make them quickly does not keep the loop; a closed loop needs no collector."""
+    loop = loop_factory()
+    for _ in range(2):
+        assert loop.create_future().get_loop() is loop
+    gone = weakref.ref(loop)
+    if ends == "closed":
+        loop.close()
+        assert loop.create_future().get_loop() is loop
+        del loop
+    else:
+        held = [loop]
+        del loop
+        with pytest.warns(ResourceWarning, match="^unclosed event loop "):
+            drop(held)
+    assert gone() is None
+
+
 def test_a_loop_dropped_with_watchers(loop_factory):
     ours, theirs = support.socket_pair("unix")
     descriptors = support.open_descriptors()

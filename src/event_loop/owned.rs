@@ -15,6 +15,7 @@ use crate::reactor::timers::Timers;
 use crate::sys::clock;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -85,6 +86,8 @@ pub(crate) struct Owned {
     pub(super) pace: Pace,
     /// What the `sock_*` calls receive into.
     room: Room,
+    /// `{"loop": loop}`, for the classes of futures and tasks.
+    pub(super) loop_keyword: Option<Py<PyDict>>,
 }
 
 impl Owned {
@@ -237,6 +240,7 @@ impl Owned {
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.loop_keyword)?;
         for runnable in &self.ready {
             match runnable {
                 Runnable::Handle(handle) => visit.call(handle)?,

@@ -8,7 +8,7 @@ use crate::py::names;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 use std::ffi::CStr;
 
 raw_method!(
@@ -31,9 +31,44 @@ const MOST_KEYWORDS: usize = 3;
 /// `("loop",)`
 static LOOP_KEYWORD: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
 
-fn loop_keyword(py: Python<'_>) -> PyResult<&Bound<'_, PyTuple>> {
-    let keyword = LOOP_KEYWORD.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;
-    Ok(keyword.bind(py))
+/// Makes a future or task: `class(*positional, loop=slf)`.
+///
+/// asyncio's C classes get their keywords as a dictionary, which a call by vector would make anew each time. Only they
+/// get one that is kept: a class of a program's could change it. A closed loop keeps nothing that refers to it.
+#[inline]
+fn make<'py>(
+    slf: &Bound<'py, Loop>,
+    class: &Bound<'py, PyAny>,
+    is_own: bool,
+    positional: Option<Borrowed<'_, 'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    if is_own && !slf.get().is_closed() {
+        let known = |known: &Py<PyDict>| known.bind(py).clone();
+        let known = slf.get().owned.with(py, |owned| owned.loop_keyword.as_ref().map(known));
+        let keyword = known.map_or_else(|| keep_loop_keyword(slf), Ok)?;
+        return match positional {
+            Some(argument) => class.call((argument,), Some(&keyword)),
+            None => class.call((), Some(&keyword)),
+        };
+    }
+    let name = LOOP_KEYWORD.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "loop")]).map(Bound::unbind))?;
+    let this = slf.as_any().as_borrowed();
+    match positional {
+        Some(argument) => call_keywords(py, class, &[argument, this], Some(name.bind(py))),
+        None => call_keywords(py, class, &[this], Some(name.bind(py))),
+    }
+}
+
+#[cold]
+fn keep_loop_keyword<'py>(slf: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyDict>> {
+    let py = slf.py();
+    let keyword = PyDict::new(py);
+    keyword.set_item(intern!(py, "loop"), slf)?;
+    let kept = keyword.clone().unbind();
+    // It was empty: a loop is its thread's.
+    drop(slf.get().owned.with(py, |owned| owned.loop_keyword.replace(kept)));
+    Ok(keyword)
 }
 
 fn create_task<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -51,7 +86,7 @@ fn create_task<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> Py
     let task = &names::TASKS.get(py, intern!(py, "Task"))?;
     let this = slf.as_any().as_borrowed();
     let Some(keywords) = arguments.keywords() else {
-        return call_keywords(py, task, &[*coroutine, this], Some(loop_keyword(py)?));
+        return make(slf, task, task.is(names::TASK.get(py)?), Some(*coroutine));
     };
     let names = core.task_keywords_with_loop(keywords)?;
     let given = &arguments.values()[1..];
@@ -108,10 +143,6 @@ fn create_future<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> 
 #[inline]
 pub(crate) fn new_future<'py>(slf: &Bound<'py, Loop>) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
-    call_keywords(
-        py,
-        &names::FUTURES.get(py, intern!(py, "Future"))?,
-        &[slf.as_any().as_borrowed()],
-        Some(loop_keyword(py)?),
-    )
+    let class = names::FUTURES.get(py, intern!(py, "Future"))?;
+    make(slf, &class, class.is(names::FUTURE.get(py)?), None)
 }

@@ -79,6 +79,7 @@ pub(crate) static SSL_ERROR: Name = Name::new("ssl", "SSLError");
 pub(crate) static SSL_OBJECT: Name = Name::new("ssl", "SSLObject");
 pub(crate) static SSL_SYSCALL_ERROR: Name = Name::new("ssl", "SSLSyscallError");
 pub(crate) static SSL_WANT_READ_ERROR: Name = Name::new("ssl", "SSLWantReadError");
+pub(crate) static TASK: Name = Name::new("asyncio.tasks", "Task");
 pub(crate) static THREAD: Name = Name::new("threading", "Thread");
 pub(crate) static SOCKET_FAMILY: Name = Name::new("_socket", "socket.family");
 pub(crate) static SOCKET_PROTOCOL: Name = Name::new("_socket", "socket.proto");
