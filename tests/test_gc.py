@@ -66,7 +66,7 @@ def test_a_loop_dropped_unclosed(loop_factory, debug):
 
 @pytest.mark.parametrize("ends", ["closed", "dropped"])
 def test_futures_of_a_loop_that_never_ran(loop_factory, ends):
-    """What the loop keeps to make them quickly does not keep the loop; a closed loop needs no collector."""
+    """What the loop keeps to make them does not keep the loop; a closed one needs no collector."""
     loop = loop_factory()
     for _ in range(2):
         assert loop.create_future().get_loop() is loop
