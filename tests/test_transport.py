@@ -335,7 +335,7 @@ async def test_states_are_printed(loop, kind):
         transport.close()
         assert "clos" in repr(transport)
         await protocol.wait_event("lost")
-        assert "closed" in repr(transport)
+        assert f" closed fd={fd}" in repr(transport)
 
 
 async def test_attributes_may_be_set_on_protocols_with_slots(loop, kind):

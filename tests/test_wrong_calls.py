@@ -6,6 +6,7 @@ and on the loop under test, and what they raise is compared.
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 import ssl
@@ -150,9 +151,16 @@ WRONG_ARITY = {
 
 @pytest.mark.parametrize("call", WRONG_ARITY.values(), ids=WRONG_ARITY)
 def test_wrong_arity(loop, model, call):
-    expected, _ = support.outcome(lambda: call(model))
-    assert expected in (TypeError, AttributeError)
-    assert support.outcome(lambda: call(loop))[0] is expected
+    def refused(loop):
+        kind, text = support.outcome(lambda: call(loop))
+        # The class that is named is the one that defines the method; functions in C word a wrong
+        # number in their own way.
+        text = re.sub(r"^\w+\.(?=\w+\(\) )|(?<=^')\w+(?=' object)", "CLASS", text)
+        return kind, re.sub(r"takes .* given\)?$", "takes another number", text)
+
+    expected = refused(model)
+    assert expected[0] in (TypeError, AttributeError)
+    assert refused(loop) == expected
 
 
 # A closed loop -----------------------------------------------------------------------------------

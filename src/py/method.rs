@@ -21,6 +21,8 @@ pub(crate) struct Arguments<'a, 'py> {
     values: &'a [Borrowed<'a, 'py, PyAny>],
     positional: usize,
     keywords: Option<&'a Bound<'py, PyTuple>>,
+    /// The name of the method's class, for error texts.
+    class: &'static str,
 }
 
 /// Positional arguments, and the value of one keyword.
@@ -32,6 +34,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
         &self.values[..self.positional]
     }
 
+    /// What Python's error texts call the method.
+    #[cold]
+    fn shown(&self, function: &str) -> String {
+        format!("{}.{function}", self.class)
+    }
+
     /// The only argument, by position or by name, or Python's own TypeError.
     #[inline]
     pub(crate) fn only_argument(
@@ -39,17 +47,11 @@ impl<'a, 'py> Arguments<'a, 'py> {
         function: &str,
         name: &Bound<'py, PyString>,
     ) -> PyResult<Borrowed<'a, 'py, PyAny>> {
-        match (self.positional(), self.keywords) {
-            ([value], None) => Ok(*value),
-            ([], Some(keywords)) if keywords.len() == 1 && is_name(&keywords.get_borrowed_item(0)?, name) => {
-                Ok(self.values[0])
-            }
-            ([], None) => Err(missing(function, &[name.to_str()?])),
-            _ => Err(PyTypeError::new_err(format!(
-                "{function}() takes exactly one argument, '{name}' ({} given)",
-                self.values.len()
-            ))),
+        if let ([value], None) = (self.positional(), self.keywords) {
+            return Ok(*value);
         }
+        let [value] = self.named(function, [name], 0)?;
+        value.ok_or_else(|| missing(&self.shown(function), &[name.to_string_lossy().as_ref()]))
     }
 
     /// The arguments of `function(first, second=None)`, by position or by name, or Python's own TypeError.
@@ -75,6 +77,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let mut given = [None; 2];
         if self.positional > given.len() {
             let count = self.positional + 1;
+            let function = self.shown(function);
             let text = format!("{function}() takes from 2 to 3 positional arguments but {count} were given");
             return Err(PyTypeError::new_err(text));
         }
@@ -86,26 +89,25 @@ impl<'a, 'py> Arguments<'a, 'py> {
             match names.iter().position(|name| is_name(&keyword.as_borrowed(), name)) {
                 Some(index) if given[index].is_none() => given[index] = Some(*value),
                 Some(_) => {
+                    let function = self.shown(function);
                     let text = format!("{function}() got multiple values for argument '{keyword}'");
                     return Err(PyTypeError::new_err(text));
                 }
                 None => {
+                    let function = self.shown(function);
                     let text = format!("{function}() got an unexpected keyword argument '{keyword}'");
                     return Err(PyTypeError::new_err(text));
                 }
             }
         }
-        let [Some(first), second] = given else { return Err(missing(function, &[names[0].to_str()?])) };
+        let [Some(first), second] = given else { return Err(missing(&self.shown(function), &[names[0].to_str()?])) };
         Ok((first, second))
     }
 
     /// No arguments at all, or Python's own TypeError.
     #[inline]
     pub(crate) fn require_none(&self, function: &str) -> PyResult<()> {
-        if self.values.is_empty() {
-            return Ok(());
-        }
-        Err(PyTypeError::new_err(format!("{function}() takes no arguments ({} given)", self.values.len())))
+        if self.values.is_empty() { Ok(()) } else { self.named(function, [], 0).map(|[]| ()) }
     }
 
     /// The values of `names`, by position or by name; all but the last `optional` must be there. Or Python's TypeError.
@@ -119,7 +121,9 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let mut given = [None; N];
         if self.positional > N {
             let (most, count) = (N + 1, self.positional + 1);
-            let text = format!("{function}() takes {most} positional arguments but {count} were given");
+            let function = self.shown(function);
+            let plural = if most == 1 { "" } else { "s" };
+            let text = format!("{function}() takes {most} positional argument{plural} but {count} were given");
             return Err(PyTypeError::new_err(text));
         }
         for (place, value) in given.iter_mut().zip(self.positional()) {
@@ -130,10 +134,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
                 match names.iter().position(|name| is_name(&keyword.as_borrowed(), name)) {
                     Some(index) if given[index].is_none() => given[index] = Some(*value),
                     Some(_) => {
+                        let function = self.shown(function);
                         let text = format!("{function}() got multiple values for argument '{keyword}'");
                         return Err(PyTypeError::new_err(text));
                     }
                     None => {
+                        let function = self.shown(function);
                         let text = format!("{function}() got an unexpected keyword argument '{keyword}'");
                         return Err(PyTypeError::new_err(text));
                     }
@@ -144,7 +150,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
             return Ok(given);
         }
         let absent = names[..N - optional].iter().zip(&given).filter(|(_, value)| value.is_none());
-        Err(missing(function, &absent.map(|(name, _)| name.to_str()).collect::<PyResult<Vec<_>>>()?))
+        Err(missing(&self.shown(function), &absent.map(|(name, _)| name.to_str()).collect::<PyResult<Vec<_>>>()?))
     }
 
     /// Everything, in the order of a vectorcall.
@@ -180,7 +186,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
             }
         };
         if self.positional < names.len() {
-            return Err(missing(function, &names[self.positional..]));
+            return Err(missing(&self.shown(function), &names[self.positional..]));
         }
         Ok((self.positional(), value.filter(|value| !value.is_none())))
     }
@@ -206,10 +212,12 @@ impl<'a, 'py> Arguments<'a, 'py> {
             match names.iter().position(|name| *name == keyword) {
                 Some(index) if index >= self.positional => given[index] = Some(*argument),
                 Some(_) => {
+                    let function = self.shown(function);
                     let text = format!("{function}() got multiple values for argument '{keyword}'");
                     return Err(PyTypeError::new_err(text));
                 }
                 None => {
+                    let function = self.shown(function);
                     let text = format!("{function}() got an unexpected keyword argument '{keyword}'");
                     return Err(PyTypeError::new_err(text));
                 }
@@ -219,7 +227,7 @@ impl<'a, 'py> Arguments<'a, 'py> {
         let absent: Vec<&str> =
             wanted.clone().filter(|index| given[*index].is_none()).map(|index| names[index]).collect();
         if !absent.is_empty() {
-            return Err(missing(function, &absent));
+            return Err(missing(&self.shown(function), &absent));
         }
         room.extend(given[wanted].iter().flatten());
         Ok(value)
@@ -318,7 +326,8 @@ unsafe extern "C" fn enter<M: Method>(
             // SAFETY: `count` live references follow; Borrowed is a transparent pointer to an object.
             unsafe { std::slice::from_raw_parts(args.cast(), count) }
         };
-        M::BODY(slf, Arguments { values, positional, keywords }).map(Bound::into_ptr)
+        let class = <M::Class as PyClass>::NAME;
+        M::BODY(slf, Arguments { values, positional, keywords, class }).map(Bound::into_ptr)
     };
     guarded(py, body)
 }

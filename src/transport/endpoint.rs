@@ -78,6 +78,11 @@ impl Endpoint {
         }
     }
 
+    /// The number that the descriptor has, or had.
+    pub(super) fn number(&self) -> RawFd {
+        self.fd
+    }
+
     /// TCP sockets are registered for both directions at once: the kernel wakes nobody for nothing. Unix sockets report
     /// that they are writable after each send.
     pub(super) fn is_tcp(&self) -> bool {

@@ -93,12 +93,12 @@ impl State {
             Some(_) if self.is_closing => text.push_str(" closing"),
             Some(_) => {}
         }
-        if let Some(fd) = self.endpoint.fd() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " fd={}", self.endpoint.number());
+        if self.endpoint.fd().is_some() {
             let read = if self.is_reading() && !self.is_read_ended { "polling" } else { "idle" };
             let write = if self.outbox.is_empty() { "idle" } else { "polling" };
-            let size = self.outbox.size();
-            // Writing to a String cannot fail.
-            let _ = write!(text, " fd={fd} read={read} write=<{write}, bufsize={size}>");
+            let _ = write!(text, " read={read} write=<{write}, bufsize={}>", self.outbox.size());
         }
         text.push('>');
         text
