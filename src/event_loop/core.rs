@@ -177,8 +177,8 @@ impl Loop {
     /// More runnables follow; true: what was written before has waited for enough of them.
     #[inline]
     fn is_flush_due(&self, py: Python<'_>, patience: &mut Patience) -> bool {
-        let is_anything_written = self.owned.with(py, |owned| !owned.unflushed.is_empty());
-        is_anything_written && patience.is_clock_due() && patience.is_over(clock::monotonic())
+        let limit = self.owned.with(py, |owned| (!owned.unflushed.is_empty()).then(|| owned.pace.writes_wait()));
+        limit.is_some_and(|limit| patience.is_clock_due() && patience.is_over(clock::monotonic(), limit))
     }
 
     /// Sends what transports were given in this turn.

@@ -15,14 +15,18 @@
 //!
 //! And how long the writes of a turn wait for its end. They leave together, which saves system calls, and the peer is woken
 //! once. But who waits for them has nothing to do meanwhile: where both sides are loops, they would take turns instead of
-//! working at the same time.
+//! working at the same time. A loop that runs out of work has time for sending sooner; one that never does is what the
+//! others wait for, and waking them more often would slow it down.
 
 /// While work stays ready, the kernel is asked for events this often (nanoseconds).
 const POLL_EVERY: u64 = 50_000;
 /// The clock is read after at most so many runnables.
 const CLOCK_EVERY: u32 = 16;
-/// While a turn goes on, what was written in it waits for about this long (nanoseconds).
+/// While a turn goes on, what was written in it waits for about this long (nanoseconds)...
 const WRITES_WAIT: u64 = 250_000;
+/// ... or this long, when the loop did not run out of work the last so many times that it asked the kernel.
+const WRITES_WAIT_BUSY: u64 = 2_000_000;
+const BUSY_FROM: u32 = 8;
 
 /// So many times in a row the kernel is asked without detaching.
 const ATTEMPTS: u32 = 7;
@@ -62,6 +66,8 @@ pub(super) struct Pace {
     pause: u32,
     /// How many they were after the last failed attempt; doubles with each.
     last_pause: u32,
+    /// How many attempts in a row have found something.
+    successes: u32,
     /// How many sleeps in a row were ended by a single call from another thread.
     lone_calls: u32,
 }
@@ -97,10 +103,18 @@ impl Pace {
     pub(super) fn note_attempt(&mut self, found: bool) {
         if found {
             (self.attempts, self.last_pause) = (self.attempts - 1, 0);
+            self.successes = self.successes.saturating_add(1);
         } else {
+            self.successes = 0;
             self.last_pause = (self.last_pause * 2).clamp(1, LONGEST_PAUSE);
             (self.attempts, self.pause) = (0, self.last_pause);
         }
+    }
+
+    /// How long writes may wait for the end of their turn (nanoseconds).
+    #[inline]
+    pub(super) fn writes_wait(&self) -> u64 {
+        if self.successes < BUSY_FROM { WRITES_WAIT } else { WRITES_WAIT_BUSY }
     }
 
     /// Another thread has ended a sleep, and so many runnables are ready now that the loop is attached again.
@@ -175,15 +189,15 @@ impl Patience {
         self.left == 0
     }
 
-    /// Notes that it is `now`; true: it is sent, and patience begins anew.
-    pub(super) fn is_over(&mut self, now: u64) -> bool {
+    /// Notes that it is `now`, and how long writes may wait; true: they are sent, and patience begins anew.
+    pub(super) fn is_over(&mut self, now: u64, limit: u64) -> bool {
         let waited = now.saturating_sub(*self.begun.get_or_insert(now));
-        if waited >= WRITES_WAIT {
+        if waited >= limit {
             *self = Self::default();
             return true;
         }
         // At the pace so far, so many more may run.
-        let rest = u64::from(self.run) * (WRITES_WAIT - waited) / waited.max(1);
+        let rest = u64::from(self.run) * (limit - waited) / waited.max(1);
         self.left = u32::try_from(rest).unwrap_or(u32::MAX).clamp(1, CLOCK_EVERY);
         false
     }
@@ -191,8 +205,8 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS, BREAK_EVERY, BREAK_INTERVALS, CLOCK_EVERY, LONE_CALLS};
-    use super::{LONGEST_PAUSE, POLL_EVERY, PROBE_EVERY, Pace, Patience, WRITES_WAIT};
+    use super::{ATTEMPTS, BREAK_EVERY, BREAK_INTERVALS, BUSY_FROM, CLOCK_EVERY, LONE_CALLS, LONGEST_PAUSE};
+    use super::{POLL_EVERY, PROBE_EVERY, Pace, Patience, WRITES_WAIT, WRITES_WAIT_BUSY};
 
     /// Sleeps so often; `is_there` tells what an attempt finds. How many attempts were made.
     fn sleep(pace: &mut Pace, times: u32, is_there: bool) -> u32 {
@@ -293,12 +307,22 @@ mod tests {
         loop {
             if patience.is_clock_due() {
                 reads += 1;
-                if patience.is_over(now) {
+                if patience.is_over(now, WRITES_WAIT) {
                     return (now - 1_000_000, reads);
                 }
             }
             now += callback();
         }
+    }
+
+    #[test]
+    fn writes_wait_longer_while_the_loop_never_runs_out_of_work() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.writes_wait(), WRITES_WAIT);
+        sleep(&mut pace, 2 * BUSY_FROM, true);
+        assert_eq!(pace.writes_wait(), WRITES_WAIT_BUSY);
+        sleep(&mut pace, ATTEMPTS + 1, false);
+        assert_eq!(pace.writes_wait(), WRITES_WAIT);
     }
 
     #[test]
