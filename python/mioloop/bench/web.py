@@ -2,6 +2,9 @@
 
 Owns the one workload in which both ends run on the loop under test.
 
+The cost says how much both ends work, the rate also how much of it they do at the same time: a page
+waits for the slower end, and each sweep of a hundred for its last page.
+
 Rules: nothing here is tuned for a benchmark. The only addition to the tutorial is a second page
 that tells the CPU time of the server. aiohttp is an extra: only child processes import this
 module.
