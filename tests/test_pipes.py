@@ -41,6 +41,34 @@ async def test_data_in_order(loop, ends):
     assert received.error is None
 
 
+async def test_collections_at_any_moment(loop, ends):
+    """Also between a transport's allocation and its first reference."""
+    descriptors = [os.dup(ends[0].fileno()), os.dup(ends[1].fileno())]
+    taken = []
+
+    def factory():
+        # Python keeps so many dictionaries for later; making others can start a collection.
+        taken.extend({} for _ in range(100))
+        return support.Recorder()
+
+    before = gc.get_threshold()
+    try:
+        for number, descriptor in enumerate(descriptors * 40):
+            gc.set_threshold(1 + number // 2 % 10)
+            pipe = os.fdopen(os.dup(descriptor), "r+b", 0)
+            is_read = descriptor == descriptors[0]
+            connect = loop.connect_read_pipe if is_read else loop.connect_write_pipe
+            transport, protocol = await connect(factory, pipe)
+            transport.note = "kept"
+            transport.close()
+            await protocol.wait_event("lost")
+            assert transport.note == "kept"
+    finally:
+        gc.set_threshold(*before)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
 async def test_a_named_pipe(loop, tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)

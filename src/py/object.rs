@@ -1,8 +1,8 @@
 //! Facts about objects that only the C API tells.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyString};
+use pyo3::{PyClass, ffi};
 use std::ffi::c_int;
 
 unsafe extern "C" {
@@ -45,6 +45,21 @@ pub(crate) fn has_in_class(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>
 #[inline]
 pub(crate) fn is_exactly(object: &Bound<'_, PyAny>, class: &Py<PyAny>) -> bool {
     object.get_type_ptr().cast() == class.as_ptr()
+}
+
+/// A new object of a class with a dictionary.
+///
+/// Before Python 3.13 that dictionary is made between the object's allocation and its content, and making it may start
+/// the garbage collector, which would look into an object with nothing in it. So it is off meanwhile.
+pub(crate) fn new_with_dictionary<T: PyClass<BaseType = PyAny>>(py: Python<'_>, content: T) -> PyResult<Bound<'_, T>> {
+    // SAFETY: attached; nothing of Python's runs before the collector is on again.
+    let was_on = unsafe { ffi::PyGC_Disable() } == 1;
+    let object = Bound::new(py, content);
+    if was_on {
+        // SAFETY: attached.
+        unsafe { ffi::PyGC_Enable() };
+    }
+    object
 }
 
 /// Whether the caller's reference is the only one, weak references included: the object can be used again for

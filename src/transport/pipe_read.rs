@@ -11,7 +11,7 @@ use crate::event_loop::run::Run;
 use crate::event_loop::source::{Event, Source};
 use crate::py::call::call_method1;
 use crate::py::cell::OwnerCell;
-use crate::py::{buffer, context, names};
+use crate::py::{buffer, context, names, object};
 use crate::reactor::readiness::Readiness;
 use crate::sys;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -233,7 +233,7 @@ impl ReadPipe {
         let (pipe, _) = Pipe::new(core, pipe, protocol, waiter, extra, refusal)?;
         let state = State { is_paused: false, is_watched: false, bulk: 0 };
         let new = Self { core: core.clone().unbind(), pipe: OwnerCell::new(pipe), state: OwnerCell::new(state) };
-        let slf = Bound::new(core.py(), new)?;
+        let slf = object::new_with_dictionary(core.py(), new)?;
         pipe::begin(&slf);
         Ok(slf)
     }

@@ -14,7 +14,7 @@ use crate::event_loop::watch::Sink;
 use crate::py::buffer::{self, Chunk};
 use crate::py::cell::OwnerCell;
 use crate::py::method::{Arguments, Body, Method, define};
-use crate::py::{context, names};
+use crate::py::{context, names, object};
 use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::readiness::Readiness;
@@ -332,7 +332,7 @@ impl WritePipe {
             late: 0,
         };
         let new = Self { core: core.clone().unbind(), pipe: OwnerCell::new(pipe), state: OwnerCell::new(state) };
-        let slf = Bound::new(core.py(), new)?;
+        let slf = object::new_with_dictionary(core.py(), new)?;
         pipe::begin(&slf);
         Ok(slf)
     }

@@ -201,6 +201,10 @@ async def main():
         except asyncio.CancelledError:
             pass
     await server.stop(None)
+    # gRPC prints a traceback for each of its tasks that the runner's end cancels.
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=20)
     print(app.loop_name())
 
 with asyncio.Runner(loop_factory=new_loop) as runner:
