@@ -85,25 +85,6 @@ def test_a_collection_while_a_loop_is_made(loop_factory):
         gc.set_threshold(*before)
 
 
-@pytest.mark.parametrize("ends", ["closed", "dropped"])
-def test_futures_of_a_loop_that_never_ran(loop_factory, ends):
-    """What the loop keeps to make them does not keep the loop; a closed one needs no collector."""
-    loop = loop_factory()
-    for _ in range(2):
-        assert loop.create_future().get_loop() is loop
-    gone = weakref.ref(loop)
-    if ends == "closed":
-        loop.close()
-        assert loop.create_future().get_loop() is loop
-        del loop
-    else:
-        held = [loop]
-        del loop
-        with pytest.warns(ResourceWarning, match="^unclosed event loop "):
-            drop(held)
-    assert gone() is None
-
-
 def test_a_loop_dropped_with_watchers(loop_factory):
     ours, theirs = support.socket_pair("unix")
     descriptors = support.open_descriptors()

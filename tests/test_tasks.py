@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import sys
 import weakref
 
@@ -351,3 +352,23 @@ def test_no_task_on_a_closed_loop(loop):
     closed = pytest.raises(RuntimeError, match=r"^Event loop is closed$")
     with contextlib.closing(five()) as coroutine, closed:
         loop.create_task(coroutine)
+
+
+@pytest.mark.parametrize("ends", ["closed", "dropped"])
+def test_futures_of_a_loop_that_never_ran(loop_factory, ends):
+    """What the loop keeps to make them does not keep the loop; a closed one needs no collector."""
+    loop = loop_factory()
+    for _ in range(2):
+        assert loop.create_future().get_loop() is loop
+    gone = weakref.ref(loop)
+    if ends == "closed":
+        loop.close()
+        assert loop.create_future().get_loop() is loop
+        del loop
+    else:
+        held = [loop]
+        del loop
+        with pytest.warns(ResourceWarning, match="^unclosed event loop "):
+            held.clear()
+            gc.collect()
+    assert gone() is None
