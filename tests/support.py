@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import re
@@ -89,6 +90,12 @@ async def turns(count: int = 1) -> None:
     """Let the loop make that many turns."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def drop(held: list[Any]) -> None:
+    """Empty a list that holds the last references, and collect what that leaves."""
+    held.clear()
+    gc.collect()
 
 
 def spin(loop: asyncio.AbstractEventLoop, count: int = 1) -> None:

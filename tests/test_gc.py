@@ -18,12 +18,6 @@ class Thing:
         pass
 
 
-def drop(held):
-    """Empty a list that holds the last references, and collect what that leaves."""
-    held.clear()
-    gc.collect()
-
-
 def test_a_loop_that_outlives_its_module(script, mioloop_only):
     """At the very end the interpreter takes modules apart, whose names are None then."""
     code = """
@@ -58,7 +52,7 @@ def test_a_loop_dropped_unclosed(loop_factory, debug):
     held = [loop, queued]
     del loop, queued
     with pytest.warns(ResourceWarning, match="^unclosed event loop <.* closed=False"):
-        drop(held)
+        support.drop(held)
     assert gone() is None
     assert [reference() for reference in dead] == [None] * 4
     assert support.open_descriptors() == descriptors
@@ -97,7 +91,7 @@ def test_a_loop_dropped_with_watchers(loop_factory):
         held = [loop, thing]
         del loop, thing
         with pytest.warns(ResourceWarning, match="^unclosed event loop "):
-            drop(held)
+            support.drop(held)
         assert dead() is None
         assert support.open_descriptors() == descriptors
 
@@ -163,12 +157,12 @@ def test_timers_that_outlive_their_loop(loop_factory, closes):
     if closes:
         loop.close()
         del loop, thing
-        drop(held)
+        support.drop(held)
     else:
         held.append(loop)
         del loop, thing
         with pytest.warns(ResourceWarning, match="^unclosed event loop "):
-            drop(held)
+            support.drop(held)
     assert (gone(), dead()) == (None, None)
 
 
@@ -262,7 +256,7 @@ async def test_a_connection_that_only_its_program_can_use(loop, kind):
     held = [transport, protocol]
     del transport, protocol
     with pytest.warns(ResourceWarning) as caught:
-        drop(held)
+        support.drop(held)
     assert messages_of(caught) == ["unclosed transport"]
     assert await support.read_to_end(theirs) == b""
     theirs.close()
@@ -352,7 +346,7 @@ def test_transports_of_a_loop_dropped_unclosed(loop_factory):
         held = [loop]
         del loop
         with pytest.warns(ResourceWarning) as caught:
-            drop(held)
+            support.drop(held)
         assert messages_of(caught) == ["unclosed event", "unclosed transport"]
     assert support.open_descriptors() == descriptors
 
@@ -368,7 +362,7 @@ def test_transports_of_a_loop_closed_around_them(new_loop):
         held = [transport]
         del transport
         with pytest.warns(ResourceWarning) as caught:
-            drop(held)
+            support.drop(held)
         assert messages_of(caught) == ["unclosed transport"]
     assert support.open_descriptors() == descriptors
 
@@ -405,7 +399,7 @@ def test_a_server_collected_with_its_transport(new_loop):
         held = [server, protocol]
         del server, protocol, Accepted
         with pytest.warns(ResourceWarning):
-            drop(held)
+            support.drop(held)
     assert support.open_descriptors() == descriptors
 
 

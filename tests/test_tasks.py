@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import contextvars
-import gc
 import sys
 import weakref
 
@@ -369,6 +368,5 @@ def test_futures_of_a_loop_that_never_ran(loop_factory, ends):
         held = [loop]
         del loop
         with pytest.warns(ResourceWarning, match="^unclosed event loop "):
-            held.clear()
-            gc.collect()
+            support.drop(held)
     assert gone() is None
