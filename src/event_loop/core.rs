@@ -120,17 +120,17 @@ impl Loop {
                 // Signal handlers run in no context of a callback's.
                 let left = turns.entered.leave(py);
                 let waited = core.poll(py, shared, turns, now);
-                core.collect(py, shared, turns, Some(now));
-                left.and(waited)
+                let collected = core.collect(slf, shared, turns, Some(now));
+                left.and(waited).and(collected)
             }
             Plan::Sleep => {
                 let left = turns.entered.leave(py);
-                let waited = core.sleep(py, shared, turns);
-                core.collect(py, shared, turns, None);
-                left.and(waited)
+                let waited = core.sleep(slf, shared, turns);
+                let collected = core.collect(slf, shared, turns, None);
+                left.and(waited).and(collected)
             }
         };
-        // A signal handler has raised. An edge is not told again: what the kernel reported is ready by now.
+        // A signal handler has raised, or the program's clock. An edge is not told again: what the kernel reported is ready by now.
         core.metrics.note_turn(turns.batch.len());
         if let Err(error) = waited {
             return Self::end_turn(slf, turns, error);
@@ -210,10 +210,12 @@ impl Loop {
             if owned.ready.is_empty() && owned.unflushed.is_empty() && !is_stopping {
                 return Plan::Sleep;
             }
-            if owned.pace.is_clock_due(owned.ready.len()) {
+            // The program's clock may have moved since: who moves it counts on the next turn.
+            let is_due = self.overridden.has_time();
+            if owned.pace.is_clock_due(owned.ready.len()) || is_due {
                 let now = clock::monotonic();
                 let is_timer_due = owned.timers.first().is_some_and(|(deadline, _)| deadline <= now);
-                if owned.pace.is_poll_due(now) || is_timer_due {
+                if owned.pace.is_poll_due(now) || is_timer_due || is_due {
                     return Plan::Poll(now);
                 }
                 // Who posts here is not attached: it has no place in the order of the ready queue.
@@ -239,7 +241,8 @@ impl Loop {
     }
 
     /// Waits for the next event or timer, detached from the interpreter if it must wait.
-    fn sleep(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
+    fn sleep(&self, slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
+        let py = slf.py();
         let (is_attempt_due, is_tidy) = self.owned.with(py, |owned| (owned.pace.is_attempt_due(), owned.is_tidy(py)));
         if is_attempt_due {
             shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
@@ -259,11 +262,14 @@ impl Loop {
         py.check_signals()?;
         // What died, and the handler, may have set timers.
         let wake_up = self.owned.with(py, |owned| owned.timers.wake_up());
-        let limit = wake_up.map_or(Limit::Never, |wake_up| match wake_up.deadline.saturating_sub(clock::monotonic()) {
-            0 => Limit::Now,
-            nanoseconds if wake_up.is_exact && nanoseconds < EXACT_BELOW => Limit::Exactly(nanoseconds),
-            nanoseconds => Limit::Roughly(nanoseconds),
-        });
+        let limit = match wake_up {
+            None => Limit::Never,
+            Some(wake_up) => match wake_up.deadline.saturating_sub(Self::timers_now(slf)?) {
+                0 => Limit::Now,
+                nanoseconds if wake_up.is_exact && nanoseconds < EXACT_BELOW => Limit::Exactly(nanoseconds),
+                nanoseconds => Limit::Roughly(nanoseconds),
+            },
+        };
         if limit == Limit::Now {
             shared.poller.wait(&mut turns.events, Limit::Now).or_else(|error| interrupted(py, &error))?;
             return py.check_signals();
@@ -302,7 +308,9 @@ impl Loop {
     }
 
     /// Makes ready what the poll brought and the timers that are due; `now`: when the poll began, if that is known.
-    fn collect(&self, py: Python<'_>, shared: &Shared, turns: &mut Turns, now: Option<u64>) {
+    fn collect(&self, slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns, now: Option<u64>) -> PyResult<()> {
+        let py = slf.py();
+        let program_time = if self.overridden.has_time() { Some(Self::timers_now(slf)) } else { None };
         let dead = &mut turns.dead;
         let batch = &mut turns.batch;
         self.owned.with(py, |owned| {
@@ -317,13 +325,18 @@ impl Loop {
                 None => owned.pace.note_sleep(),
             }
             if owned.timers.first().is_some() {
-                owned.take_due(py, clock::monotonic(), dead);
+                let time = match &program_time {
+                    None => clock::monotonic(),
+                    Some(time) => time.as_ref().copied().unwrap_or(0),
+                };
+                owned.take_due(py, time, dead);
             }
             std::mem::swap(&mut owned.ready, batch);
         });
         if !turns.dead.is_empty() {
             self.recycle_dead(py, turns);
         }
+        program_time.transpose().map(drop)
     }
 
     fn recycle_dead(&self, py: Python<'_>, turns: &mut Turns) {

@@ -6,8 +6,10 @@
 
 mod callback;
 pub(crate) mod core;
+mod forever;
 pub(crate) mod handle;
 pub(crate) mod metrics;
+mod overridden;
 pub(crate) mod owned;
 mod pace;
 pub(crate) mod run;
@@ -56,6 +58,7 @@ pub(crate) struct Loop {
     /// Some while the loop does not run.
     turns: OwnerCell<Option<Box<Turns>>>,
     pub(crate) metrics: metrics::Metrics,
+    overridden: overridden::Overridden,
     /// Borrowed transports, by descriptor.
     other_transports: OnceCell<Py<PyDict>>,
     /// What lives as long as the loop is open.
@@ -166,39 +169,6 @@ impl Loop {
     pub(crate) fn is_running_here(&self) -> bool {
         self.thread.load(Ordering::Relaxed) == object::thread_ident()
     }
-
-    /// The checks of `BaseEventLoop._check_running`.
-    fn check_not_running(&self, py: Python<'_>) -> PyResult<()> {
-        if self.thread.load(Ordering::Relaxed) != 0 {
-            return Err(PyRuntimeError::new_err("This event loop is already running"));
-        }
-        if !names::EVENTS.get(py, intern!(py, "_get_running_loop"))?.call0()?.is_none() {
-            return Err(PyRuntimeError::new_err("Cannot run the event loop while another loop is running"));
-        }
-        Ok(())
-    }
-
-    fn run_turns(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let shared = slf.get().shared(slf.py())?;
-        let core = slf.get();
-        // Its buffers serve one run after the other.
-        let mut turns = core.turns.with(slf.py(), Option::take).unwrap_or_else(|| Box::new(Turns::new()));
-        core.ask_kernel(slf.py());
-        core.metrics.begin_run();
-        let outcome = loop {
-            if let Err(error) = Self::turn(slf, &shared, &mut turns) {
-                break Err(error);
-            }
-            if core.is_stopping() {
-                break Ok(());
-            }
-        };
-        let outcome = outcome.and(turns.entered.forget(slf.py()));
-        drop(core.owned.with(slf.py(), |owned| owned.snapshot.take()));
-        core.metrics.end_run();
-        core.turns.with(slf.py(), |place| *place = Some(turns));
-        outcome
-    }
 }
 
 #[pymethods]
@@ -216,6 +186,7 @@ impl Loop {
             task_keywords: OwnerCell::new(None),
             turns: OwnerCell::new(None),
             metrics: metrics::Metrics::default(),
+            overridden: overridden::Overridden::default(),
             other_transports: OnceCell::new(),
             #[cfg(feature = "embed")]
             attached: OwnerCell::new(Vec::new()),
@@ -228,28 +199,7 @@ impl Loop {
 
     /// Runs until stop() is called; matches BaseEventLoop.run_forever.
     fn run_forever(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let core = slf.get();
-        core.check_open()?;
-        core.check_not_running(py)?;
-        let track = intern!(py, "_set_coroutine_origin_tracking");
-        slf.call_method1(track, (core.is_debug(),))?;
-        let hooks = names::GET_ASYNCGEN_HOOKS.get(py)?.call0()?;
-        let first_iteration = slf.getattr(intern!(py, "_asyncgen_firstiter_hook"))?;
-        let finalizer = slf.getattr(intern!(py, "_asyncgen_finalizer_hook"))?;
-        let set_hooks = names::SET_ASYNCGEN_HOOKS.get(py)?;
-        let set_running_loop = names::EVENTS.get(py, intern!(py, "_set_running_loop"))?;
-        let hooks = hooks.cast_into::<PyTuple>()?;
-        set_hooks.call1((first_iteration, finalizer))?;
-        set_running_loop.call1((slf,))?;
-        core.thread.store(object::thread_ident(), Ordering::Relaxed);
-        let outcome = Self::run_turns(slf);
-        core.is_stopping.store(false, Ordering::Relaxed);
-        core.thread.store(0, Ordering::Relaxed);
-        let cleaned = set_running_loop.call1((py.None(),)).map(drop);
-        let cleaned = cleaned.and(slf.call_method1(track, (false,)).map(drop));
-        let cleaned = cleaned.and(set_hooks.call1(hooks).map(drop));
-        outcome.and(cleaned)
+        Self::run(slf)
     }
 
     /// Stops the loop at the end of its current turn, or its next one.
@@ -334,6 +284,14 @@ impl Loop {
     /// Wakes the loop, from any thread.
     fn _write_to_self(&self, py: Python<'_>) -> PyResult<()> {
         self.wake(py)
+    }
+
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::store_attribute(slf, name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::store_attribute(slf, name, None)
     }
 
     /// Called by asyncio's own TimerHandle.cancel.

@@ -13,7 +13,6 @@ use crate::errors;
 use crate::py::call::{Call, call_method1};
 use crate::py::context::Entered;
 use crate::py::{names, object};
-use crate::sys::clock;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -262,9 +261,9 @@ impl<'py> Run<'_, 'py> {
         // Reports tell where it was made, which only asyncio's own handles know.
         let current = matches!(runnable, Runnable::Foreign(_)).then(|| handle.clone_ref(py));
         self.core.setattr(intern!(py, "_current_handle"), current)?;
-        let start = clock::monotonic();
+        let start = Loop::timers_now(self.core)?;
         let outcome = self.run_plainly(runnable);
-        let seconds = errors::seconds(clock::monotonic() - start);
+        let seconds = errors::seconds(Loop::timers_now(self.core)?.saturating_sub(start));
         self.entered.leave(py)?;
         self.core.setattr(intern!(py, "_current_handle"), py.None())?;
         outcome?;

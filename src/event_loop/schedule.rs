@@ -14,7 +14,7 @@ use crate::sys::clock;
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyTuple};
+use pyo3::types::{IntoPyDict, PyBool, PyFloat, PyInt, PyTuple};
 use std::ffi::CStr;
 
 /// Handles that so many others wait beside share a copy of the context with them.
@@ -221,8 +221,11 @@ fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyR
     if delay.is_none() {
         return Err(PyTypeError::new_err("delay must not be None"));
     }
+    let program_time = Loop::program_time(slf)?;
     let now = errors::seconds(clock::monotonic());
-    let when = if let Ok(delay) = delay.cast_exact::<PyFloat>() {
+    let when = if let Some(now) = program_time {
+        now.add(delay)?.extract()?
+    } else if let Ok(delay) = delay.cast_exact::<PyFloat>() {
         now + delay.value()
     } else if let Ok(delay) = delay.cast_exact::<PyInt>() {
         now + object::int_as_float(&delay)?
@@ -230,7 +233,25 @@ fn call_later<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyR
         // Whatever can be added to a float is a delay: Fraction, numpy's numbers.
         PyFloat::new(py, now).add(delay)?.extract()?
     };
+    if Loop::has_program_call_at(slf) {
+        return call_program_call_at(slf, when, callback, args, context);
+    }
     schedule(slf, when, callback, args, context)
+}
+
+#[cold]
+fn call_program_call_at<'py>(
+    slf: &Bound<'py, Loop>,
+    when: f64,
+    callback: &Borrowed<'_, 'py, PyAny>,
+    args: &[Borrowed<'_, 'py, PyAny>],
+    context: Option<Borrowed<'_, 'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    let when = PyFloat::new(py, when).into_any();
+    let args = [when, (*callback).to_owned()].into_iter().chain(args.iter().map(|arg| (*arg).to_owned()));
+    let keywords = [("context", context)].into_py_dict(py)?;
+    slf.call_method(intern!(py, "call_at"), PyTuple::new(py, args.collect::<Vec<_>>())?, Some(&keywords))
 }
 
 fn call_at<'py>(slf: &Bound<'py, Loop>, arguments: Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -305,7 +326,7 @@ fn spare_timer(py: Python<'_>, core: &Loop) -> Option<Py<TimerHandle>> {
 /// Nanoseconds of a time in seconds, rounded up: a timer is never early. Times before the clock's start are due, times
 /// beyond its end never are.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is what is wanted")]
-fn deadline(when: f64) -> u64 {
+pub(super) fn deadline(when: f64) -> u64 {
     (when * 1e9).ceil() as u64
 }
 

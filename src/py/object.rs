@@ -1,7 +1,7 @@
 //! Facts about objects that only the C API tells.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyString};
+use pyo3::types::{PyInt, PyString, PyType};
 use pyo3::{PyClass, ffi};
 use std::ffi::c_int;
 
@@ -39,6 +39,34 @@ pub(crate) fn calls(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, funct
 pub(crate) fn has_in_class(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, value: &Py<PyAny>) -> bool {
     // SAFETY: both are live; nothing runs between the look-up and the comparison.
     unsafe { _PyType_Lookup(ffi::Py_TYPE(object.as_ptr()), name.as_ptr()) == value.as_ptr() }
+}
+
+/// Whether the object's class has the same under the name as that class.
+#[inline]
+pub(crate) fn has_same_in_class(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    class: &Bound<'_, PyType>,
+) -> bool {
+    // SAFETY: all are live; nothing runs between the look-ups and the comparison.
+    unsafe {
+        _PyType_Lookup(ffi::Py_TYPE(object.as_ptr()), name.as_ptr())
+            == _PyType_Lookup(class.as_type_ptr(), name.as_ptr())
+    }
+}
+
+/// Sets or deletes (None) an attribute in the way of `object.__setattr__()`.
+pub(crate) fn store_attribute(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyAny>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: all are live; NULL stands for deleting.
+    match unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(object.py())),
+    }
 }
 
 /// Whether the object is an instance of this very class, not of a subclass.
