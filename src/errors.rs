@@ -3,6 +3,7 @@
 //! The only place where an [`std::io::Error`] becomes an `OSError`: always with errno and the system's text, so that
 //! Python picks the subclass (`ConnectionResetError`, `PermissionError`, ...).
 
+use crate::py::names;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use std::io;
@@ -11,7 +12,7 @@ use std::io;
 pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
     match error.raw_os_error() {
         Some(number) => {
-            let text = py.import("os").and_then(|os| os.call_method1("strerror", (number,)));
+            let text = names::STRERROR.get(py).and_then(|strerror| strerror.call1((number,)));
             text.map_or_else(|failure| failure, |text| PyOSError::new_err((number, text.unbind())))
         }
         None => PyOSError::new_err(error.to_string()),

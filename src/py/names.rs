@@ -3,6 +3,7 @@
 //! Each is imported when it is first asked for and kept for the life of the process. Nothing else in the crate caches
 //! Python objects globally, so that a per-interpreter table can take this one's place.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -65,6 +66,7 @@ pub(crate) static FUTURES_INVALID_STATE_ERROR: Name = Name::new("concurrent.futu
 pub(crate) static GETADDRINFO: Name = Name::new("socket", "getaddrinfo");
 pub(crate) static GETNAMEINFO: Name = Name::new("socket", "getnameinfo");
 pub(crate) static GET_ASYNCGEN_HOOKS: Name = Name::new("sys", "get_asyncgen_hooks");
+pub(crate) static GET_SWITCH_INTERVAL: Name = Name::new("sys", "getswitchinterval");
 pub(crate) static MEMORY_BIO: Name = Name::new("ssl", "MemoryBIO");
 pub(crate) static READ_TRANSPORT: Name = Name::new("asyncio", "ReadTransport");
 pub(crate) static SELECTOR_LOOP: Name = Name::new("asyncio", "SelectorEventLoop");
@@ -79,6 +81,7 @@ pub(crate) static SSL_ERROR: Name = Name::new("ssl", "SSLError");
 pub(crate) static SSL_OBJECT: Name = Name::new("ssl", "SSLObject");
 pub(crate) static SSL_SYSCALL_ERROR: Name = Name::new("ssl", "SSLSyscallError");
 pub(crate) static SSL_WANT_READ_ERROR: Name = Name::new("ssl", "SSLWantReadError");
+pub(crate) static STRERROR: Name = Name::new("os", "strerror");
 pub(crate) static TASK: Name = Name::new("asyncio.tasks", "Task");
 pub(crate) static THREAD: Name = Name::new("threading", "Thread");
 pub(crate) static SOCKET_FAMILY: Name = Name::new("_socket", "socket.family");
@@ -121,12 +124,12 @@ pub(crate) static TASKS: Module = Module::new("asyncio.tasks");
 
 /// The logger under the name by which a module of asyncio knows it; looked up each time, as that module does.
 pub(crate) fn logger<'py>(py: Python<'py>, module: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import(module)?.getattr("logger")
+    py.import(module)?.getattr(intern!(py, "logger"))
 }
 
 /// `sys.getswitchinterval()`, in nanoseconds.
 pub(crate) fn switch_interval(py: Python<'_>) -> PyResult<u64> {
-    let seconds: f64 = py.import("sys")?.call_method0("getswitchinterval")?.extract()?;
+    let seconds: f64 = GET_SWITCH_INTERVAL.get(py)?.call0()?.extract()?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is what is wanted")]
     Ok((seconds * 1e9) as u64)
 }

@@ -91,7 +91,8 @@ impl Work {
                     [] => Ok(0),
                     room => socket::receive_uninit(fd, room),
                 });
-                let received = received.map_err(|error| refusal(sock.call_method1("recv_into", (buffer,)), error));
+                let received =
+                    received.map_err(|error| refusal(sock.call_method1(intern!(py, "recv_into"), (buffer,)), error));
                 done_or_blocked(py, received?, Direction::Read, |count| {
                     core.get().metrics.note_received(count);
                     Ok(count.into_pyobject(py)?.into_any())
@@ -200,7 +201,8 @@ fn receive_from_into<'py>(
         let size = if size == 0 || is_too_large { room.len() } else { size };
         if is_too_large { Ok((0, None)) } else { transfer::receive_from(fd, &mut room[..size]) }
     });
-    let received = received.map_err(|error| refusal(sock.call_method1("recvfrom_into", (buffer, size)), error))?;
+    let received =
+        received.map_err(|error| refusal(sock.call_method1(intern!(py, "recvfrom_into"), (buffer, size)), error))?;
     if is_too_large {
         return Err(PyValueError::new_err("nbytes is greater than the length of the buffer"));
     }
