@@ -378,3 +378,33 @@ async def test_swapping_directions(loop, pair):
         echoed += await loop.sock_recv(theirs, 256)
     assert echoed == bytes(range(256))
     loop.remove_reader(ours)
+
+
+def test_what_is_ready_when_the_loop_is_stopped(loop, pair):
+    """Events and timers of the turn that stops the loop are not left for the next run."""
+    ours, peer = pair
+    seen = []
+    done = loop.create_future()
+
+    def begin():
+        # In a turn after a sleep; the callback of the future stops the loop in the next one.
+        peer.send(b"x")
+        loop.add_reader(ours, read)
+        loop.call_at(loop.time() - 1, seen.append, "timer")
+        done.set_result(None)
+        loop.call_soon(in_the_last_turn)
+
+    def read():
+        ours.recv(1)
+        loop.remove_reader(ours)
+        seen.append("read")
+        loop.call_soon(seen.append, "after the read")
+
+    def in_the_last_turn():
+        loop.call_soon(seen.append, "next run")
+
+    loop.call_later(0.01, begin)
+    loop.run_until_complete(done)
+    assert seen == ["read", "timer"]
+    support.spin(loop)
+    assert seen == ["read", "timer", "next run", "after the read"]

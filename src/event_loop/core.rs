@@ -23,18 +23,17 @@
 //!         │
 //!         ├ nothing is ready: announce sleep, look again, wait for an event or the next timer (detached)
 //!         ├ the last poll was 50 µs ago, or found something, or a timer is due: poll without waiting
-//!         └ else: no poll; it costs more than a callback
+//!         └ else: no poll; it costs more than a callback; if the turn stops the loop, it is made up for at its end
 //! ```
 
-use super::handle::{Handle, TimerHandle};
-use super::owned::{Owned, POOL, Runnable, Timer};
+use super::owned::{Owned, Runnable, Timer};
 use super::pace::Patience;
 use super::run::Run;
 use super::{Loop, Shared};
 use crate::errors;
 use crate::py::address::Peers;
 use crate::py::context::Entered;
-use crate::py::{names, object};
+use crate::py::names;
 use crate::reactor::poller::Events;
 use crate::sys::clock::{self, Limit};
 use crate::sys::datagram::Slots;
@@ -107,56 +106,86 @@ impl Turns {
 impl Loop {
     /// Has the next turn ask the kernel, as each of asyncio's does: the first of a run, and one that somebody counts on.
     pub(crate) fn ask_kernel(&self, py: Python<'_>) {
-        self.owned.with(py, |owned| owned.pace.reset());
+        self.owned.with(py, |owned| owned.pace.ask_next());
     }
 
     /// One turn: see the module's picture.
     pub(crate) fn turn(slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
         let py = slf.py();
         let core = slf.get();
-        let waited = match core.plan(py, shared, &mut turns.batch) {
-            Plan::Go => Ok(()),
-            Plan::Poll(now) => {
-                // Signal handlers run in no context of a callback's.
-                let left = turns.entered.leave(py);
-                let waited = core.poll(py, shared, turns, now);
-                let collected = core.collect(slf, shared, turns, Some(now));
-                left.and(waited).and(collected)
-            }
+        let (has_polled, waited) = match core.plan(py, shared, &mut turns.batch) {
+            Plan::Go => (false, Ok(())),
+            Plan::Poll(now) => (true, Self::poll_and_collect(slf, shared, turns, now)),
             Plan::Sleep => {
                 let left = turns.entered.leave(py);
                 let waited = core.sleep(slf, shared, turns);
                 let collected = core.collect(slf, shared, turns, None);
-                left.and(waited).and(collected)
+                (true, left.and(waited).and(collected))
             }
         };
-        // A signal handler has raised, or the program's clock. An edge is not told again: what the kernel reported is ready by now.
         core.metrics.note_turn(turns.batch.len());
-        if let Err(error) = waited {
-            return Self::end_turn(slf, turns, error);
+        let mut outcome = waited.and_then(|()| Self::run_batch(slf, turns));
+        if core.is_stopping() && !has_polled {
+            outcome = outcome.and_then(|()| Self::run_last(slf, shared, turns));
         }
-        let mut run = Run { core: slf, entered: &mut turns.entered, scratch: &mut turns.scratch };
-        let mut patience = Patience::default();
-        while let Some(runnable) = turns.batch.pop_front() {
-            if let Err(error) = run.run(runnable) {
-                return Self::end_turn(slf, turns, error);
-            }
-            if turns.batch.is_empty() {
-                break;
-            }
-            if core.is_flush_due(py, &mut patience)
-                && let Err(error) = run.entered.leave(py).and_then(|()| core.flush(slf))
-            {
-                return Self::end_turn(slf, turns, error);
-            }
+        if let Err(error) = outcome {
+            return Self::end_turn(slf, turns, error);
         }
         if core.owned.with(py, |owned| owned.unflushed.is_empty()) {
             return Ok(());
         }
-        match run.entered.leave(py) {
+        match turns.entered.leave(py) {
             Ok(()) => core.flush(slf),
             Err(error) => Self::end_turn(slf, turns, error),
         }
+    }
+
+    /// Asks the kernel without waiting, and puts what it brought behind what is ready. A signal handler may raise, or the
+    /// program's clock; an edge is not told again: what the kernel reported is in the batch by then.
+    fn poll_and_collect(slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns, now: u64) -> PyResult<()> {
+        // Signal handlers run in no context of a callback's.
+        let left = turns.entered.leave(slf.py());
+        let waited = slf.get().poll(slf.py(), shared, turns, now);
+        let collected = slf.get().collect(slf, shared, turns, Some(now));
+        left.and(waited).and(collected)
+    }
+
+    /// Runs the batch, until it is empty or an exception leaves the loop.
+    #[inline]
+    fn run_batch(slf: &Bound<'_, Self>, turns: &mut Turns) -> PyResult<()> {
+        let py = slf.py();
+        let mut run = Run { core: slf, entered: &mut turns.entered, scratch: &mut turns.scratch };
+        let mut patience = Patience::default();
+        while let Some(runnable) = turns.batch.pop_front() {
+            run.run(runnable)?;
+            if turns.batch.is_empty() {
+                break;
+            }
+            if slf.get().is_flush_due(py, &mut patience) {
+                run.entered.leave(py)?;
+                slf.get().flush(slf)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The loop was stopped in a turn without a poll: what asyncio's turn would have begun with, events and due timers,
+    /// is run at its end. What was scheduled in it stays for the next run.
+    #[cold]
+    fn run_last(slf: &Bound<'_, Self>, shared: &Shared, turns: &mut Turns) -> PyResult<()> {
+        let py = slf.py();
+        let core = slf.get();
+        let scheduled = core.owned.with(py, |owned| owned.ready.len());
+        let collected = Self::poll_and_collect(slf, shared, turns, clock::monotonic());
+        core.owned.with(py, |owned| {
+            let scheduled = scheduled.min(turns.batch.len());
+            let mut later: VecDeque<Runnable> = turns.batch.drain(..scheduled).collect();
+            later.append(&mut owned.ready);
+            owned.ready = later;
+        });
+        core.metrics.note_more(turns.batch.len());
+        collected?;
+        Self::run_batch(slf, turns)
     }
 
     /// An exception leaves the loop: what did not run yet stays, before what was scheduled since, and what was written
@@ -341,89 +370,6 @@ impl Loop {
 
     fn recycle_dead(&self, py: Python<'_>, turns: &mut Turns) {
         for timer in turns.dead.drain(..) {
-            if let Timer::Native(timer) = timer {
-                self.recycle_timer(py, timer);
-            }
-        }
-    }
-
-    /// Cancels a handle, and keeps it for the next callback if nobody else knows it.
-    pub(crate) fn cancel_handle(&self, py: Python<'_>, handle: Py<Handle>) {
-        if !object::is_unshared(py, &handle) {
-            handle.get().cancel_now(py);
-            handle.drop_ref(py);
-            return;
-        }
-        handle.get().take(py).drop_ref(py);
-        if let Some(rest) = self.owned.with(py, |owned| owned.keep_handle(handle)) {
-            rest.drop_ref(py);
-        }
-    }
-
-    /// Keeps a timer that is done with for the next `call_later`, if nobody else knows it.
-    pub(crate) fn recycle_timer(&self, py: Python<'_>, timer: Py<TimerHandle>) {
-        if !object::is_unshared(py, &timer) {
-            timer.drop_ref(py);
-            return;
-        }
-        timer.get().empty(py);
-        let rest = self.owned.with(py, |owned| {
-            if owned.timer_pool.len() < POOL {
-                owned.timer_pool.push(timer);
-                return None;
-            }
-            Some(timer)
-        });
-        if let Some(timer) = rest {
-            timer.drop_ref(py);
-        }
-    }
-
-    /// Whether [`Self::recycle_timer`] would keep one more; false also while the cell is in use.
-    pub(crate) fn has_room_for_timer(&self) -> bool {
-        !self.is_closed() && self.owned.try_with(|owned| owned.timer_pool.len() < POOL).unwrap_or(false)
-    }
-
-    /// One of our timers was cancelled: often the newest, which leaves the heap at once.
-    #[inline]
-    pub(crate) fn timer_cancelled(&self, py: Python<'_>, timer: &Py<TimerHandle>) {
-        let must_prune = self.owned.with(py, |owned| {
-            match owned.timers.pop_last_if(|last| matches!(last, Timer::Native(last) if last.is(timer))) {
-                // The caller has a reference still: when the next timer is made, it will not.
-                Some(Timer::Native(timer)) => {
-                    owned.cancelled_timers.push(timer);
-                    owned.cancelled_timers.len() > POOL
-                }
-                Some(Timer::Foreign(_)) | None => owned.timers.note_cancelled(),
-            }
-        });
-        if must_prune {
-            self.prune_timers(py);
-        }
-    }
-
-    /// One of asyncio's own timers was cancelled.
-    pub(crate) fn foreign_timer_cancelled(&self, py: Python<'_>) {
-        if self.owned.with(py, |owned| owned.timers.note_cancelled()) {
-            self.prune_timers(py);
-        }
-    }
-
-    /// Takes out what is cancelled.
-    #[cold]
-    fn prune_timers(&self, py: Python<'_>) {
-        let cancelled = self.owned.with(py, |owned| std::mem::take(&mut owned.cancelled_timers));
-        for timer in cancelled {
-            self.recycle_timer(py, timer);
-        }
-        // asyncio's own handles are asked by attribute: outside the cell.
-        let mut timers = self.owned.with(py, |owned| std::mem::take(&mut owned.timers));
-        let pruned = timers.prune(|timer| timer.is_cancelled(py).unwrap_or(false));
-        self.owned.with(py, |owned| {
-            let added = std::mem::replace(&mut owned.timers, timers);
-            owned.timers.merge(added);
-        });
-        for timer in pruned {
             if let Timer::Native(timer) = timer {
                 self.recycle_timer(py, timer);
             }

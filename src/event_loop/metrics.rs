@@ -80,6 +80,12 @@ impl Metrics {
         }
     }
 
+    /// So many more are run in the turn.
+    #[cold]
+    pub(super) fn note_more(&self, runnables: usize) {
+        self.runnables.add(runnables as u64);
+    }
+
     /// A turn has ended early: so many come in a later one.
     #[cold]
     pub(super) fn note_left(&self, runnables: usize) {

@@ -12,6 +12,7 @@ pub(crate) mod metrics;
 mod overridden;
 pub(crate) mod owned;
 mod pace;
+mod retired;
 pub(crate) mod run;
 mod running;
 mod schedule;

@@ -73,8 +73,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// A run begins: the kernel is asked on its first turn.
-    pub(super) fn reset(&mut self) {
+    /// The kernel is asked on the next turn: a run begins, or a descriptor is registered that may be ready by now.
+    pub(super) fn ask_next(&mut self) {
         (self.left, self.step, self.found) = (0, 0, true);
     }
 
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn the_clock_is_read_less_often_while_callbacks_are_fast() {
         let mut pace = Pace::default();
-        pace.reset();
+        pace.ask_next();
         assert!(pace.is_clock_due(1) && pace.is_poll_due(1_000));
         pace.note_poll(1_000, false);
         for now in 1..20 {

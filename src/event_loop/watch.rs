@@ -389,6 +389,7 @@ impl Owned {
             let changed = change(watch);
             // Also when nothing changes: the descriptor may have been closed and opened again meanwhile.
             let outcome = watch.level().map_or(Ok(()), |level| modify(poller, fd, token, level));
+            self.pace.ask_next();
             return Some((changed, outcome));
         }
         let mut watch = Watch { fd, object: None, reader: None, writer: None, sink: None };
@@ -399,6 +400,7 @@ impl Owned {
             // The watch holds references to what the caller holds too: nothing dies here.
             drop(self.remove(fd, token));
         });
+        self.pace.ask_next();
         Some((changed, outcome))
     }
 }

@@ -334,6 +334,8 @@ impl Stream {
         drop(old);
         if may_read {
             Self::continue_later(slf);
+        } else {
+            slf.get().core.get().ask_kernel(py);
         }
         Self::log(slf, "%r resumes reading")
     }

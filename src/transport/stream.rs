@@ -143,6 +143,7 @@ impl Stream {
         let interest = if both { READ | Interest::WRITABLE } else { READ };
         let source = Registered::Source(Source::Stream(slf.clone().unbind()));
         let token = core.owned.with(py, |owned| owned.insert(fd, source));
+        core.ask_kernel(py);
         slf.get().state.with(py, |state| state.token = Some(token));
         match shared.poller.register(fd, token, interest) {
             Ok(()) => Ok(()),

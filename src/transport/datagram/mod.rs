@@ -93,6 +93,7 @@ impl Datagram {
         });
         let Some((fd, token, current, wanted)) = change else { return Ok(()) };
         let Some(shared) = slf.get().core.get().shared_or_closed(py) else { return Ok(()) };
+        slf.get().core.get().ask_kernel(py);
         let register = |interest, add| match shared.poller.register_level(fd, token, interest, add) {
             // Closed behind the loop's back and used again, or watched before: taken over.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EEXIST)) => {
