@@ -4,8 +4,9 @@
 //! Python picks the subclass (`ConnectionResetError`, `PermissionError`, ...).
 
 use crate::py::names;
-use pyo3::exceptions::PyOSError;
+use pyo3::exceptions::{PyOSError, PyResourceWarning};
 use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
 use std::io;
 
 /// The OSError of a system call's error.
@@ -17,6 +18,14 @@ pub(crate) fn os_error(py: Python<'_>, error: &io::Error) -> PyErr {
         }
         None => PyOSError::new_err(error.to_string()),
     }
+}
+
+/// Warns of a transport that nobody closed, as asyncio's do in `__del__`.
+pub(crate) fn warn_unclosed(transport: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = transport.py();
+    let text = format!("unclosed transport {}", repr(transport));
+    let keywords = [("source", transport)].into_py_dict(py)?;
+    names::WARN.get(py)?.call((text, py.get_type::<PyResourceWarning>()), Some(&keywords)).map(drop)
 }
 
 /// The repr of an object, or a stand-in if it has none that works.

@@ -84,6 +84,7 @@ mod _core {
         sock::operation::define_operation(&py.get_type::<Operation>());
         event_loop::handle::define_methods(&py.get_type::<Handle>(), &py.get_type::<TimerHandle>())?;
         transport::datagram::define_methods(&py.get_type::<Datagram>())?;
+        transport::pipe_read::define_methods(&py.get_type::<ReadPipe>());
         transport::pipe_write::define_methods(&py.get_type::<WritePipe>())?;
         transport::stream::define_methods(&py.get_type::<Stream>())?;
         transport::tls::define_methods(&py.get_type::<Tls>())

@@ -9,15 +9,13 @@ use super::callback::{Callback, CallbackCell};
 use super::{Loop, running};
 use crate::py::call::{Call, CallParts};
 use crate::py::method::{Arguments, Body, Method, define};
-use crate::py::recycle::{Recycle, define_recycling};
+use crate::py::recycle::{Recycle, define_recycling, own_dealloc};
 use crate::py::traverse::{Traverse, Visit, define_traverse};
 use crate::py::{names, object};
 use pyo3::basic::CompareOp;
-use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -307,10 +305,7 @@ impl Traverse for TimerHandle {
 
 /// Programs hold timers to cancel them: `asyncio.sleep()` does, and who sets a time-out.
 impl Recycle for TimerHandle {
-    fn dealloc() -> &'static PyOnceLock<ffi::destructor> {
-        static DEALLOC: PyOnceLock<ffi::destructor> = PyOnceLock::new();
-        &DEALLOC
-    }
+    own_dealloc!();
 
     #[inline]
     fn is_wanted(&self, _py: Python<'_>) -> bool {

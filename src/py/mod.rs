@@ -11,6 +11,7 @@ pub(crate) mod call;
 pub(crate) mod cell;
 pub(crate) mod context;
 pub(crate) mod coroutine;
+pub(crate) mod finalize;
 pub(crate) mod method;
 pub(crate) mod names;
 pub(crate) mod object;

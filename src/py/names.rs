@@ -91,6 +91,7 @@ pub(crate) static TIMER_HANDLE: Name = Name::new("asyncio.events", "TimerHandle"
 pub(crate) static TLS_TRANSPORT: Name = Name::new("asyncio.sslproto", "_SSLProtocolTransport");
 pub(crate) static TRANSPORT: Name = Name::new("asyncio.transports", "_FlowControlMixin");
 pub(crate) static TRANSPORT_SOCKET: Name = Name::new("asyncio.trsock", "TransportSocket");
+pub(crate) static WARN: Name = Name::new("warnings", "warn");
 
 /// A module whose attributes are looked up at each use, as asyncio's own code does: programs replace them.
 pub(crate) struct Module {

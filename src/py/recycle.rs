@@ -22,20 +22,56 @@ pub(crate) trait Recycle: PyClass<Frozen = True> + Sync {
     fn recycle(py: Python<'_>, object: Py<Self>);
 }
 
+/// Inside an implementation of [`Recycle`] or `Finalize`: the place for PyO3's `tp_dealloc` of the class.
+macro_rules! own_dealloc {
+    () => {
+        fn dealloc() -> &'static ::pyo3::sync::PyOnceLock<::pyo3::ffi::destructor> {
+            static DEALLOC: ::pyo3::sync::PyOnceLock<::pyo3::ffi::destructor> = ::pyo3::sync::PyOnceLock::new();
+            &DEALLOC
+        }
+    };
+}
+pub(crate) use own_dealloc;
+
 /// Puts the slot on the class.
 pub(crate) fn define_recycling<T: Recycle>(class: &Bound<'_, PyType>) {
     if cfg!(Py_GIL_DISABLED) {
         // Reference counts are split between threads there.
         return;
     }
+    replace_dealloc(class, T::dealloc(), enter::<T>);
+}
+
+/// Puts a function in the place of PyO3's `tp_dealloc`, which is kept at `original`.
+pub(super) fn replace_dealloc(
+    class: &Bound<'_, PyType>,
+    original: &'static PyOnceLock<ffi::destructor>,
+    function: ffi::destructor,
+) {
     let class_object = class.as_type_ptr();
-    // SAFETY: the type is live and T's own, and being made: no other thread uses it. It keeps the slot, whose function
-    // fits the objects that the type makes.
+    // SAFETY: the type is live and the caller's own, and being made: no other thread uses it. It keeps the slot, whose
+    // function fits the objects that the type makes.
     unsafe {
         if let Some(dealloc) = (*class_object).tp_dealloc {
-            T::dealloc().get_or_init(class.py(), || dealloc);
-            (*class_object).tp_dealloc = Some(enter::<T>);
+            original.get_or_init(class.py(), || dealloc);
+            (*class_object).tp_dealloc = Some(function);
         }
+    }
+}
+
+/// Calls what [`replace_dealloc`] has kept.
+///
+/// # Safety
+///
+/// As CPython calls `tp_dealloc`: with an object of the class that has no references any more.
+pub(super) unsafe fn call_dealloc(
+    py: Python<'_>,
+    original: &'static PyOnceLock<ffi::destructor>,
+    object: *mut ffi::PyObject,
+) {
+    if let Some(dealloc) = original.get(py) {
+        // SAFETY: what CPython would have called.
+        unsafe { dealloc(object) };
     }
 }
 
@@ -46,10 +82,8 @@ unsafe extern "C" fn enter<T: Recycle>(slf: *mut ffi::PyObject) {
     // SAFETY: its memory is whole still, and nothing below outlives this function.
     let object: &Bound<'_, T> = unsafe { Bound::ref_from_ptr(py, &slf).cast_unchecked() };
     if super::object::has_weak_references(object) || !object.get().is_wanted(py) {
-        if let Some(dealloc) = T::dealloc().get(py) {
-            // SAFETY: what CPython would have called.
-            unsafe { dealloc(slf) };
-        }
+        // SAFETY: it is what CPython gave.
+        unsafe { call_dealloc(py, T::dealloc(), slf) };
         return;
     }
     // SAFETY: as the free lists of CPython and PyO3 do it: one reference, and one more to the class...

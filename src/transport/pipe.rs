@@ -19,13 +19,12 @@ use crate::py::cell::OwnerCell;
 use crate::py::{context, names};
 use crate::sys::pipe::{self, Kind};
 use pyo3::PyClass;
-use pyo3::exceptions::{PyResourceWarning, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyDict;
-use std::ffi::CString;
 use std::os::fd::RawFd;
 
 /// What both kinds know.
@@ -304,20 +303,15 @@ pub(super) fn set_protocol<T: Transport>(transport: &T, protocol: &Bound<'_, PyA
     drop(transport.pipe().with(protocol.py(), |pipe| pipe.protocol.replace(new)));
 }
 
-/// A transport that nobody closed: asyncio's warning, and the pipe is closed.
-pub(super) fn drop_open<T: Transport>(transport: &T) {
-    let warn = |py: Python<'_>| {
-        let Some(object) = transport.pipe().with(py, |pipe| pipe.is_open.then(|| pipe.object.clone_ref(py))) else {
-            return;
-        };
-        let text = CString::new(format!("unclosed transport {}", transport.text(py))).unwrap_or_default();
-        if let Err(error) = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1) {
-            error.write_unraisable(py, None);
-        }
-        // An error: the garbage collector has finished the object before us, and that has closed it.
-        drop(object.bind(py).call_method0(intern!(py, "close")));
-    };
-    // None: the interpreter is going down, and nobody listens.
-    #[expect(clippy::disallowed_methods, reason = "a destructor has no token")]
-    let _: Option<()> = Python::try_attach(warn);
+/// The finalizer. A transport that nobody closed: asyncio's warning, and the pipe is closed.
+pub(super) fn finalize<T: Transport>(slf: &Bound<'_, T>) -> PyResult<()> {
+    let py = slf.py();
+    let open = |pipe: &mut Pipe| std::mem::take(&mut pipe.is_open).then(|| pipe.object.clone_ref(py));
+    if !slf.get().pipe().with(py, |pipe| pipe.is_open) {
+        return Ok(());
+    }
+    let warned = errors::warn_unclosed(slf.as_any());
+    let object = slf.get().pipe().with(py, open);
+    let closed = object.map_or(Ok(()), |object| object.call_method0(py, intern!(py, "close")).map(drop));
+    warned.and(closed)
 }

@@ -11,13 +11,15 @@ use crate::event_loop::run::Run;
 use crate::event_loop::source::{Event, Source};
 use crate::py::call::call_method1;
 use crate::py::cell::OwnerCell;
+use crate::py::finalize::{Finalize, define_finalizer};
+use crate::py::recycle::own_dealloc;
 use crate::py::{buffer, context, names, object};
 use crate::reactor::readiness::Readiness;
 use crate::sys;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyType};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
@@ -317,8 +319,15 @@ impl ReadPipe {
     }
 }
 
-impl Drop for ReadPipe {
-    fn drop(&mut self) {
-        pipe::drop_open(self);
+impl Finalize for ReadPipe {
+    own_dealloc!();
+
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        pipe::finalize(slf)
     }
+}
+
+/// Puts the finalizer on the class.
+pub(crate) fn define_methods(class: &Bound<'_, PyType>) {
+    define_finalizer::<ReadPipe>(class);
 }

@@ -13,7 +13,9 @@ use crate::event_loop::source::{Event, Source};
 use crate::event_loop::watch::Sink;
 use crate::py::buffer::{self, Chunk};
 use crate::py::cell::OwnerCell;
+use crate::py::finalize::{Finalize, define_finalizer};
 use crate::py::method::{Arguments, Body, Method, define};
+use crate::py::recycle::own_dealloc;
 use crate::py::{context, names, object};
 use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
@@ -115,6 +117,7 @@ pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     for name in ["is_reading", "pause_reading", "resume_reading"] {
         class.setattr(name, names::TRANSPORT.get(class.py())?.getattr(name)?)?;
     }
+    define_finalizer::<WritePipe>(class);
     define::<Write>(class)
 }
 
@@ -437,8 +440,10 @@ impl WritePipe {
     }
 }
 
-impl Drop for WritePipe {
-    fn drop(&mut self) {
-        pipe::drop_open(self);
+impl Finalize for WritePipe {
+    own_dealloc!();
+
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        pipe::finalize(slf)
     }
 }

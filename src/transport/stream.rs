@@ -12,17 +12,18 @@ use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::Run;
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
+use crate::py::finalize::{Finalize, define_finalizer};
+use crate::py::recycle::own_dealloc;
 use crate::py::{address, context, names};
 use crate::reactor::flow::Flow;
 use crate::reactor::outbox::Outbox;
 use crate::reactor::poller::READ;
 use mio::Interest;
-use pyo3::exceptions::{PyAttributeError, PyConnectionError, PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyConnectionError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType, PyWeakrefReference};
-use std::ffi::CString;
 use std::os::fd::RawFd;
 
 /// A stream transport. Users get it from `create_connection()` and the like, never by calling the class.
@@ -398,29 +399,21 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Finalize for Stream {
+    own_dealloc!();
+
     /// A transport that nobody closed: asyncio's warning, the socket is closed, and the server hears of it.
-    fn drop(&mut self) {
-        let warn = |py: Python<'_>| {
-            let Some(text) = self.state.with(py, |state| state.endpoint.fd().map(|_| state.text())) else {
-                return;
-            };
-            let text = CString::new(format!("unclosed transport {text}")).unwrap_or_default();
-            let warned = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1);
-            let (closing, server) = self.state.with(py, |state| (state.endpoint.take(), state.rare.server.take()));
-            let closed = closing.close(py);
-            // There is no object any more that could be named: the server's set, which is weak, has forgotten it.
-            let told = server.map_or(Ok(()), |server| detach(server.bind(py), server.bind(py)));
-            // A server that the collector has emptied before its transport has no attributes any more.
-            let told =
-                told.or_else(|error| if error.is_instance_of::<PyAttributeError>(py) { Ok(()) } else { Err(error) });
-            for error in [warned, closed, told].into_iter().filter_map(Result::err) {
-                error.write_unraisable(py, None);
-            }
-        };
-        // None: the interpreter is going down, and nobody listens.
-        #[expect(clippy::disallowed_methods, reason = "a destructor has no token")]
-        let _: Option<()> = Python::try_attach(warn);
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let state = &slf.get().state;
+        if state.with(py, |state| state.endpoint.fd().is_none()) {
+            return Ok(());
+        }
+        let warned = errors::warn_unclosed(slf);
+        let (closing, server) = state.with(py, |state| (state.endpoint.take(), state.rare.server.take()));
+        let closed = closing.close(py);
+        let told = server.map_or(Ok(()), |server| detach(server.bind(py), slf));
+        warned.and(closed).and(told)
     }
 }
 
@@ -441,5 +434,6 @@ pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
     let mode = class.py().import("asyncio.constants")?.getattr("_SendfileMode")?.getattr("TRY_NATIVE")?;
     class.setattr("_sendfile_compatible", mode)?;
     class.setattr("_start_tls_compatible", true)?;
+    define_finalizer::<Stream>(class);
     super::writing::define_methods(class)
 }

@@ -19,17 +19,18 @@ use crate::event_loop::owned::{Registered, Runnable};
 use crate::event_loop::run::{Run, is_exit};
 use crate::event_loop::source::{Event, Source};
 use crate::py::cell::OwnerCell;
+use crate::py::finalize::{Finalize, define_finalizer};
+use crate::py::recycle::own_dealloc;
 use crate::py::{address, context, names};
 use crate::reactor::appetite::Appetite;
 use crate::reactor::flow::Flow;
 use crate::reactor::parcels::Parcels;
-use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyResourceWarning, PyValueError};
+use pyo3::exceptions::{PyNotImplementedError, PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use state::{HEADER, Rare, State};
-use std::ffi::CString;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -375,31 +376,24 @@ impl Datagram {
     }
 }
 
-impl Drop for Datagram {
+impl Finalize for Datagram {
+    own_dealloc!();
+
     /// A transport that nobody closed: asyncio's warning, then the socket is closed.
-    fn drop(&mut self) {
-        let warn = |py: Python<'_>| {
-            let text = self.state.with(py, |state| state.text());
-            let Some(sock) = self.state.with(py, |state| state.sock.take()) else { return };
-            let text = CString::new(format!("unclosed transport {text}")).unwrap_or_default();
-            let warned = PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1);
-            // Of objects that die with this one, the collector may have closed and emptied the socket before.
-            let is_open = |fd: Bound<'_, PyAny>| fd.extract::<RawFd>().map(|fd| fd >= 0);
-            let closed = match sock.bind(py).call_method0(intern!(py, "fileno")).and_then(is_open) {
-                Ok(true) => sock.call_method0(py, intern!(py, "close")).map(drop),
-                outcome => outcome.map(drop),
-            };
-            if let Err(error) = warned.and(closed) {
-                error.write_unraisable(py, None);
-            }
-        };
-        // None: the interpreter is going down, and nobody listens.
-        #[expect(clippy::disallowed_methods, reason = "a destructor has no token")]
-        let _: Option<()> = Python::try_attach(warn);
+    fn finalize(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if slf.get().state.with(py, |state| state.sock.is_none()) {
+            return Ok(());
+        }
+        let warned = errors::warn_unclosed(slf);
+        let sock = slf.get().state.with(py, |state| state.sock.take());
+        let closed = sock.map_or(Ok(()), |sock| sock.call_method0(py, intern!(py, "close")).map(drop));
+        warned.and(closed)
     }
 }
 
-/// Puts the hot method on the class.
+/// Puts the hot method on the class, and the finalizer.
 pub(crate) fn define_methods(class: &Bound<'_, PyType>) -> PyResult<()> {
+    define_finalizer::<Datagram>(class);
     writing::define_methods(class)
 }
