@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PySlice};
+use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView};
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -261,8 +261,14 @@ pub(crate) fn concatenate<'py>(py: Python<'py>, parts: &[Bound<'py, PyBytes>]) -
 
 /// What follows the first `offset` items of a buffer: a view, not a copy.
 pub(crate) fn rest_of<'py>(object: &Bound<'py, PyAny>, offset: usize) -> PyResult<Bound<'py, PyAny>> {
-    let start = isize::try_from(offset).unwrap_or(isize::MAX);
-    PyMemoryView::from(object)?.get_item(PySlice::new(object.py(), start, isize::MAX, 1))
+    let start = offset.into_pyobject(object.py())?;
+    // PyO3's `PySlice::new` keeps its three numbers for ever.
+    // SAFETY: a live number; NULL stands for None. A new reference, or NULL with an exception set.
+    let slice = unsafe {
+        let slice = ffi::PySlice_New(start.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut());
+        Bound::from_owned_ptr_or_err(object.py(), slice)?
+    };
+    PyMemoryView::from(object)?.get_item(slice)
 }
 
 /// `bio.write(data)` without making an object of a copy; `bio` must be exactly an `ssl.MemoryBIO`.

@@ -27,7 +27,7 @@ use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyMemoryView, PyString, PyType};
 use std::ffi::CStr;
 use std::io::{self, IoSlice};
 
@@ -290,16 +290,16 @@ impl WritePipe {
     /// Asks the protocol to pause writing when the outbox has grown above the high-water mark.
     fn check_high(slf: &Bound<'_, Self>) -> PyResult<()> {
         let pause = slf.get().state.with(slf.py(), |state| state.flow.should_pause(state.outbox.size()));
-        if pause { Self::tell_flow(slf, "pause_writing") } else { Ok(()) }
+        if pause { Self::tell_flow(slf, intern!(slf.py(), "pause_writing")) } else { Ok(()) }
     }
 
     /// Asks the protocol to resume writing when the outbox has shrunk to the low-water mark.
     fn check_low(slf: &Bound<'_, Self>) -> PyResult<()> {
         let resume = slf.get().state.with(slf.py(), |state| state.flow.should_resume(state.outbox.size()));
-        if resume { Self::tell_flow(slf, "resume_writing") } else { Ok(()) }
+        if resume { Self::tell_flow(slf, intern!(slf.py(), "resume_writing")) } else { Ok(()) }
     }
 
-    fn tell_flow(slf: &Bound<'_, Self>, method: &str) -> PyResult<()> {
+    fn tell_flow(slf: &Bound<'_, Self>, method: &Bound<'_, PyString>) -> PyResult<()> {
         let py = slf.py();
         let Some(protocol) = slf.get().pipe.with(py, |pipe| pipe.protocol(py)) else {
             return Ok(());

@@ -26,7 +26,7 @@ use crate::sys::socket;
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString, PyType};
 use std::ffi::CStr;
 use std::io;
 
@@ -368,17 +368,21 @@ impl Datagram {
     /// Asks the protocol to pause writing when the queue has grown above the high-water mark.
     pub(super) fn check_high(slf: &Bound<'_, Self>) -> PyResult<()> {
         let pause = slf.get().state.with(slf.py(), |state| state.flow.should_pause(state.queue.size()));
-        if pause { Self::tell_flow(slf, "pause_writing") } else { Ok(()) }
+        if pause { Self::tell_flow(slf, intern!(slf.py(), "pause_writing")) } else { Ok(()) }
     }
 
     /// Asks the protocol to resume writing when the queue has shrunk to the low-water mark.
     fn check_low(slf: &Bound<'_, Self>, caller: Caller) -> PyResult<()> {
         let resume = slf.get().state.with(slf.py(), |state| state.flow.should_resume(state.queue.size()));
-        if resume { Self::in_context(slf, caller, || Self::tell_flow(slf, "resume_writing")) } else { Ok(()) }
+        if resume {
+            Self::in_context(slf, caller, || Self::tell_flow(slf, intern!(slf.py(), "resume_writing")))
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]
-    fn tell_flow(slf: &Bound<'_, Self>, method: &str) -> PyResult<()> {
+    fn tell_flow(slf: &Bound<'_, Self>, method: &Bound<'_, PyString>) -> PyResult<()> {
         let py = slf.py();
         let Some(protocol) = slf.get().protocol(py) else { return Ok(()) };
         match protocol.bind(py).call_method0(method) {

@@ -285,8 +285,8 @@ impl Tls {
             (pauses, !pauses && state.write_flow.should_resume(size))
         });
         let method = match (pauses, resumes) {
-            (true, _) => "pause_writing",
-            (_, true) => "resume_writing",
+            (true, _) => intern!(py, "pause_writing"),
+            (_, true) => intern!(py, "resume_writing"),
             _ => return Ok(()),
         };
         let Some(protocol) = slf.get().protocol(py) else { return Ok(()) };
