@@ -168,10 +168,12 @@ async def test_its_own_call_at(loop, debug):
 
 def test_attributes_are_as_ever(loop):
     """What is set on a loop stays what it was; what is not there cannot be deleted."""
-    loop.anything = 1
-    assert loop.anything == 1
-    del loop.anything
-    for name in ("anything", "time"):
+    names = ("anything", "\N{EURO SIGN}", "\udc80")
+    for name in names:
+        setattr(loop, name, 1)
+        assert getattr(loop, name) == 1
+        delattr(loop, name)
+    for name in (*names, "time"):
         with pytest.raises(AttributeError):
             delattr(loop, name)
     with pytest.raises(TypeError):

@@ -43,16 +43,16 @@ impl Overridden {
         self.known() & TIME != 0
     }
 
-    fn note(&self, name: &Bound<'_, PyAny>, is_set: bool) -> PyResult<()> {
-        let Ok(name) = name.cast::<PyString>() else { return Ok(()) };
-        let bit = match name.to_str()? {
-            "time" => TIME,
-            "call_at" => CALL_AT,
-            _ => return Ok(()),
+    fn note(&self, name: &Bound<'_, PyAny>, is_set: bool) {
+        let Ok(name) = name.cast::<PyString>() else { return };
+        let bit = match name.to_str() {
+            Ok("time") => TIME,
+            Ok("call_at") => CALL_AT,
+            // Names that are no text have lone surrogates.
+            _ => return,
         };
         let others = self.instance.load(Ordering::Relaxed) & !bit;
         self.instance.store(if is_set { others | bit } else { others }, Ordering::Relaxed);
-        Ok(())
     }
 }
 
@@ -106,6 +106,7 @@ impl Loop {
         value: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         object::store_attribute(slf, name, value)?;
-        slf.get().overridden.note(name, value.is_some())
+        slf.get().overridden.note(name, value.is_some());
+        Ok(())
     }
 }
