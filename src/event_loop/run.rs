@@ -260,13 +260,14 @@ impl<'py> Run<'_, 'py> {
         let is_event = matches!(runnable, Runnable::Event(..) | Runnable::Resolve(_));
         // Reports tell where it was made, which only asyncio's own handles know.
         let current = matches!(runnable, Runnable::Foreign(_)).then(|| handle.clone_ref(py));
-        self.core.setattr(intern!(py, "_current_handle"), current)?;
         let start = Loop::timers_now(self.core)?;
+        self.core.setattr(intern!(py, "_current_handle"), current)?;
         let outcome = self.run_plainly(runnable);
-        let seconds = errors::seconds(Loop::timers_now(self.core)?.saturating_sub(start));
+        let end = Loop::timers_now(self.core);
         self.entered.leave(py)?;
         self.core.setattr(intern!(py, "_current_handle"), py.None())?;
         outcome?;
+        let seconds = errors::seconds(end?.saturating_sub(start));
         let limit: f64 = self.core.getattr(intern!(py, "slow_callback_duration"))?.extract()?;
         if seconds >= limit {
             let text = if is_event {
